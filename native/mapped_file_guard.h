@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "status.h"
+
+namespace onnx_serving {
+
+/**
+ * Lets the process survive a mapped file that somebody truncated, whoever mapped it (the engine's weights too).
+ *
+ * Reading a page that is no longer in its file raises SIGBUS. The guard puts a page of zeros there, counts it and
+ * lets the reader go on; the owner of the file looks at the count and stops trusting the answers. Every other
+ * SIGBUS goes to the handler that was there before. Linux only; elsewhere installing does nothing.
+ */
+class MappedFileGuard {
+ public:
+  /** Installs the handler once per process; later calls do nothing. Thread-safe. */
+  static Status install();
+
+  /** Pages replaced by zeros since the process started. */
+  static uint64_t faults();
+
+  /** Inode numbers of the files of the last replaced pages (64 at most), each once. */
+  static std::vector<uint64_t> faultedInodes();
+};
+
+/** What the guard needs to know of the mapping that holds an address. */
+struct MappingFacts {
+  uint64_t inode = 0;
+  bool isWritable = false;
+};
+
+/** Finds the file mapping that holds `address` in a text of /proc/self/maps. Async-signal-safe, feed by pieces. */
+class MappingSearch {
+ public:
+  explicit MappingSearch(uintptr_t address) : address_(address) {}
+  /** Reads the next piece of the text; true once the mapping is found. */
+  bool feed(const char* text, size_t length);
+  const MappingFacts& facts() const { return facts_; }
+
+ private:
+  enum class Field : uint8_t { kStart, kEnd, kPermissions, kOffset, kDevice, kInode, kRest };
+  bool endLine();
+
+  uintptr_t address_;
+  Field field_ = Field::kStart;
+  uintptr_t start_ = 0;
+  uintptr_t end_ = 0;
+  int permissionIndex_ = 0;
+  MappingFacts facts_;
+};
+
+}  // namespace onnx_serving

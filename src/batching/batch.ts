@@ -1,0 +1,144 @@
+import { ServingError } from '../errors.js';
+import type { RunInput, RunMessage, RunOutput, RunResult } from '../instance/messages.js';
+import type { Slot } from '../instance/slab.js';
+import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
+import type { FixedTensor, Signature, StringTensor, Tensor } from '../tensor/tensor.js';
+import type { Job } from './job.js';
+
+const alignment = 64;
+
+/** What a slot must hold for a batch, in bytes. */
+export interface BatchLayout {
+  readonly rows: number;
+  readonly inputOffsets: readonly number[];
+  readonly inputBytes: number;
+}
+
+/** Lays the inputs of jobs out one behind the other; strings take no room. */
+export function layOut(jobs: readonly Job[]): BatchLayout {
+  let rows = 0;
+  for (const job of jobs) rows += job.rows;
+  const inputOffsets: number[] = [];
+  let at = 0;
+  const count = jobs[0]!.inputs.length;
+  for (let i = 0; i < count; i++) {
+    inputOffsets.push(at);
+    let bytes = 0;
+    for (const job of jobs) {
+      const input = job.inputs[i]!;
+      if (input.datatype !== 'BYTES') bytes += input.data.byteLength;
+    }
+    at += Math.ceil(bytes / alignment) * alignment;
+  }
+  return { rows, inputOffsets, inputBytes: at };
+}
+
+/** Copies the rows of every job into the slot and says what the worker is to run. */
+export function assemble(
+  jobs: readonly Job[],
+  layout: BatchLayout,
+  slot: Slot,
+  versionId: number,
+  fetch: readonly number[],
+): RunMessage {
+  const first = jobs[0]!;
+  const inputs: RunInput[] = first.inputs.map((tensor, index) => {
+    const shape = jobs.length === 1 ? tensor.shape : [layout.rows, ...tensor.shape.slice(1)];
+    if (tensor.datatype === 'BYTES') {
+      const strings = jobs.flatMap((job) => (job.inputs[index] as StringTensor).data);
+      return { shape, strings };
+    }
+    const offset = slot.offset + layout.inputOffsets[index]!;
+    copyRows(jobs, index, tensor.datatype, slot.buffer, offset);
+    return { shape, offset };
+  });
+  return {
+    versionId,
+    slab: slot.slab,
+    inputs,
+    fetch,
+    replyOffset: slot.offset + layout.inputBytes,
+    replyBytes: slot.bytes - layout.inputBytes,
+  };
+}
+
+function copyRows(
+  jobs: readonly Job[],
+  index: number,
+  datatype: FixedDatatype,
+  buffer: ArrayBuffer,
+  offset: number,
+): void {
+  const { array, bytes } = fixedDatatypes[datatype];
+  let length = 0;
+  for (const job of jobs) length += (job.inputs[index] as FixedTensor).data.length;
+  // One view a batch: a view costs more than copying a short row.
+  const target = new array(buffer, offset, length) as Float32Array;
+  let at = 0;
+  for (const job of jobs) {
+    const { data } = job.inputs[index] as FixedTensor;
+    if (data.BYTES_PER_ELEMENT !== bytes) throw new ServingError('SRV_INTERNAL', `${datatype} data of wrong width`);
+    target.set(data as Float32Array, at);
+    at += data.length;
+  }
+}
+
+/**
+ * Cuts a batch's outputs into the jobs' own, copied out of the slot.
+ *
+ * @returns for each job its outputs, in the order of `fetch`
+ * @throws SRV_MODEL_RUN_FAILED when outputs of a merged batch have no row for each input row
+ */
+export function splitResult(
+  jobs: readonly Job[],
+  rows: number,
+  result: RunResult,
+  slot: Slot,
+  signature: Signature,
+  fetch: readonly number[],
+): Tensor[][] {
+  const perJob: Tensor[][] = jobs.map(() => []);
+  result.outputs.forEach((output, position) => {
+    const { name, datatype } = signature.outputs[fetch[position]!]!;
+    if (jobs.length > 1 && output.shape[0] !== rows) {
+      throw new ServingError(
+        'SRV_MODEL_RUN_FAILED',
+        `output ${name} of a batch of ${rows} rows has shape [${output.shape}]: the model does not keep rows apart`,
+      );
+    }
+    cut(jobs, rows, output, slot, datatype as FixedDatatype, perJob);
+  });
+  return perJob;
+}
+
+function cut(
+  jobs: readonly Job[],
+  rows: number,
+  output: RunOutput,
+  slot: Slot,
+  datatype: FixedDatatype,
+  perJob: Tensor[][],
+): void {
+  if ('strings' in output) {
+    let at = 0;
+    jobs.forEach((job, index) => {
+      const count = jobs.length === 1 ? output.strings.length : (output.strings.length / rows) * job.rows;
+      const shape = jobs.length === 1 ? output.shape : [job.rows, ...output.shape.slice(1)];
+      perJob[index]!.push({ datatype: 'BYTES', shape, data: output.strings.slice(at, at + count) });
+      at += count;
+    });
+    return;
+  }
+  let length = 1;
+  for (const dim of output.shape) length *= dim;
+  const whole =
+    'data' in output ? output.data : new fixedDatatypes[datatype].array(slot.buffer, output.offset, length);
+  const perRow = jobs.length === 1 ? 0 : length / rows;
+  let at = 0;
+  jobs.forEach((job, index) => {
+    const count = jobs.length === 1 ? length : perRow * job.rows;
+    const shape = jobs.length === 1 ? output.shape : [job.rows, ...output.shape.slice(1)];
+    perJob[index]!.push({ datatype, shape, data: whole.slice(at, at + count) });
+    at += count;
+  });
+}

@@ -1,0 +1,445 @@
+import { messageOf, ServingError } from '../errors.js';
+import type { RunMessage, RunResult } from '../instance/messages.js';
+import type { Slot, SlotAllocator } from '../instance/slab.js';
+import type { ModelStats } from '../observe/model-stats.js';
+import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
+import type { Signature, Tensor } from '../tensor/tensor.js';
+import { assemble, layOut, splitResult } from './batch.js';
+import type { ByteBudget } from './byte-budget.js';
+import type { Clock } from './clock.js';
+import type { Job, JobRequest, JobResult } from './job.js';
+import { orderOf, RequestQueue } from './request-queue.js';
+import type { Scheduler } from './scheduler.js';
+
+/** Something that runs batches: the instances of a device, or the main thread on the idle path. */
+export interface Runner {
+  /** Whether a batch may be given to it now. */
+  readonly hasIdle: boolean;
+  /** Instances that run something now. */
+  readonly busy: number;
+  /** Why it will never run anything again; undefined while it can. */
+  readonly lostReason: string | undefined;
+  run(message: RunMessage): Promise<RunResult>;
+  /** Takes it out of service for good. */
+  markLost(reason: string): void;
+}
+
+/** What a version's batcher needs to know. */
+export interface BatcherOptions {
+  /** Name and version, for messages. */
+  readonly label: string;
+  readonly versionId: number;
+  readonly signature: Signature;
+  /** Where the version is loaded. */
+  readonly runners: readonly Runner[];
+  /** Runs single jobs on the main thread when nothing else is going on; absent when switched off. */
+  readonly idleRunner?: Runner | undefined;
+  /** Whether rows of different jobs may share a batch. */
+  readonly canMerge: boolean;
+  /** Rows of a batch at most. */
+  readonly maxBatchSize: number;
+  /** How long a job may wait for others, in microseconds. */
+  readonly maxQueueDelayUs: number;
+  /** Jobs that may wait. */
+  readonly maxQueueSize: number;
+  /** Share of compute time against other models; 1 is the usual share. */
+  readonly weight: number;
+  readonly scheduler: Scheduler;
+  readonly slots: SlotAllocator;
+  readonly queueBytes: ByteBudget;
+  readonly stats: ModelStats;
+  readonly clock: Clock;
+}
+
+const unmergedAfterBadBatchesMs = 10_000;
+const badBatchesBeforeUnmerged = 3;
+
+/**
+ * The queue of one version and the making of its batches.
+ *
+ * It admits or refuses a job at once. The scheduler tells it when an instance is free; it then takes what waits,
+ * up to `maxBatchSize` rows. A batch that the engine refuses is split in halves until the bad job stands alone.
+ */
+export class Batcher {
+  readonly options: BatcherOptions;
+  /** Compute time used, weighted; the scheduler serves the smallest first. */
+  virtualTime = 0;
+  /** Whether the scheduler has it in its ready list. Kept by the scheduler. */
+  isListed = false;
+  readonly #queue = new RequestQueue();
+  /** Halves of failed batches, and batches that found no memory: they go first. */
+  readonly #retries: Job[][] = [];
+  #running = 0;
+  #runningJobs = 0;
+  #badBatches: number[] = [];
+  #unmergedUntil = 0;
+  #replyBytesPerRow: number;
+  #computeMs = 1;
+  #delayTimer: { cancel(): void } | undefined;
+  #closed: ServingError | undefined;
+  readonly #onDrained: (() => void)[] = [];
+
+  constructor(options: BatcherOptions) {
+    this.options = options;
+    this.#replyBytesPerRow = staticBytesPerRow(options.signature);
+  }
+
+  /** Jobs that wait. */
+  get queueSize(): number {
+    return this.#queue.size + this.#retries.reduce((sum, jobs) => sum + jobs.length, 0);
+  }
+
+  /** Jobs that are being run. */
+  get inFlight(): number {
+    return this.#runningJobs;
+  }
+
+  /** Batches that are being run. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /** Whether a batch could be taken now. */
+  get hasWork(): boolean {
+    if (this.#retries.length > 0) return true;
+    const first = this.#queue.peek();
+    if (!first) return false;
+    return this.#delayTimer === undefined || this.#queue.rows >= this.#mergeLimit();
+  }
+
+  /**
+   * Queues a job.
+   *
+   * @throws SRV_QUEUE_FULL when the queue is at its limit, SRV_SHUTTING_DOWN when the version is being unloaded;
+   * the promise is rejected with SRV_DEADLINE_EXCEEDED, SRV_CANCELLED or what the run threw
+   */
+  submit(request: JobRequest): { readonly result: Promise<JobResult>; cancel(): void } {
+    this.#admit(request);
+    const enqueuedAt = this.options.clock.now();
+    let job!: Job;
+    const result = new Promise<JobResult>((resolve, reject) => {
+      job = {
+        inputs: request.inputs,
+        rows: request.rows,
+        bytes: request.bytes,
+        fetch: request.fetch,
+        shapeKey: request.shapeKey,
+        priority: request.priority,
+        deadlineAt: request.deadlineAt,
+        isAbandoned: request.isAbandoned,
+        origin: request.origin,
+        enqueuedAt,
+        order: orderOf(enqueuedAt, request.priority),
+        resolve,
+        reject,
+        isSettled: false,
+        isQueued: false,
+      };
+    });
+    this.#queue.push(job);
+    this.#startDelay();
+    this.options.scheduler.announce(this, job);
+    return { result, cancel: () => this.#drop(job, cancelled()) };
+  }
+
+  /** Answers the waiting jobs whose deadline has passed or whose caller is gone; returns the next deadline. */
+  sweep(now: number): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const job of this.#queue.waiting()) {
+      if (job.deadlineAt <= now) this.#drop(job, this.#expired(job, now));
+      else if (job.isAbandoned?.()) this.#drop(job, cancelled());
+      else if (job.deadlineAt < next) next = job.deadlineAt;
+    }
+    return next;
+  }
+
+  /** Takes a batch and runs it. Returns false when there was nothing to run, or no memory to run it in. */
+  dispatch(runner: Runner): boolean {
+    const jobs = this.#take();
+    if (jobs.length === 0) return false;
+    const startedAt = this.options.clock.now();
+    const layout = layOut(jobs);
+    const fetch = commonFetch(jobs);
+    let slot: Slot | undefined;
+    try {
+      slot = this.options.slots.take(layout.inputBytes + this.#replyBytesPerRow * Math.max(1, layout.rows));
+    } catch (error) {
+      for (const job of jobs) this.#settle(job, asServingError(error));
+      return true;
+    }
+    if (!slot) {
+      this.#retries.unshift(jobs);
+      return false;
+    }
+    const message = assemble(jobs, layout, slot, this.options.versionId, fetch);
+    const assembledAt = this.options.clock.now();
+    this.#running += 1;
+    this.#runningJobs += jobs.length;
+    this.options.scheduler.batchStarted();
+    const charge = this.#computeMs / this.options.weight;
+    this.virtualTime += charge;
+    void this.#run(runner, jobs, layout.rows, fetch, message, slot, {
+      startedAt,
+      assembledAt,
+      charge,
+    });
+    return true;
+  }
+
+  /** Refuses new jobs, answers the waiting ones with `reason` if given, and waits for the running ones. */
+  async close(reason?: ServingError): Promise<void> {
+    this.#closed ??=
+      reason ?? new ServingError('SRV_SHUTTING_DOWN', `${this.options.label} is being unloaded`);
+    if (reason) {
+      for (const job of [...this.#queue.waiting()]) this.#drop(job, reason);
+      for (const jobs of this.#retries.splice(0)) for (const job of jobs) this.#settle(job, reason);
+    }
+    while (this.#running > 0 || this.queueSize > 0) {
+      await new Promise<void>((resolve) => this.#onDrained.push(resolve));
+    }
+    this.#delayTimer?.cancel();
+  }
+
+  #admit(request: JobRequest): void {
+    if (this.#closed) throw this.#closed;
+    const lost = this.#lostReason();
+    if (lost !== undefined) {
+      throw new ServingError('SRV_DEVICE_LOST', `no device of ${this.options.label} is left: ${lost}`);
+    }
+    const { maxQueueSize, queueBytes, label, clock } = this.options;
+    if (this.queueSize >= maxQueueSize) {
+      this.sweep(clock.now());
+      if (this.queueSize >= maxQueueSize) {
+        throw new ServingError(
+          'SRV_QUEUE_FULL',
+          `the queue of ${label} is full: ${maxQueueSize} requests wait (max_queue_size)`,
+        );
+      }
+    }
+    if (!queueBytes.tryTake(request.bytes)) {
+      throw new ServingError(
+        'SRV_QUEUE_FULL',
+        `the queue is full: ${queueBytes.used} bytes wait, this request has ${request.bytes}, the limit is ` +
+          `${queueBytes.limit} (max_queue_bytes)`,
+      );
+    }
+  }
+
+  /** Why no device of this version is left; undefined while one is. */
+  #lostReason(): string | undefined {
+    const { runners } = this.options;
+    return runners.every((runner) => runner.lostReason !== undefined) ? runners[0]?.lostReason : undefined;
+  }
+
+  #mergeLimit(): number {
+    const { canMerge, maxBatchSize, clock } = this.options;
+    return canMerge && this.#unmergedUntil <= clock.now() ? maxBatchSize : 1;
+  }
+
+  #startDelay(): void {
+    const { maxQueueDelayUs, clock, scheduler } = this.options;
+    if (maxQueueDelayUs <= 0 || this.#delayTimer || this.#mergeLimit() === 1) return;
+    this.#delayTimer = clock.setTimer(() => {
+      this.#delayTimer = undefined;
+      scheduler.wake(this);
+    }, maxQueueDelayUs / 1000);
+  }
+
+  /** Takes the jobs of the next batch out of the queue. Jobs of another shape keep their place. */
+  #take(): Job[] {
+    const now = this.options.clock.now();
+    while (this.#retries.length > 0) {
+      const jobs = this.#retries.shift()!.filter((job) => this.#isStillWanted(job, now));
+      if (jobs.length > 0) return jobs;
+    }
+    const limit = this.#mergeLimit();
+    const jobs: Job[] = [];
+    const otherShapes: Job[] = [];
+    let rows = 0;
+    for (;;) {
+      const job = this.#queue.peek();
+      if (!job) break;
+      const first = jobs[0];
+      if (first && (rows + job.rows > limit || first.rows === 0)) break;
+      this.#queue.pop();
+      if (!this.#isStillWanted(job, now)) continue;
+      if (first && (job.shapeKey !== first.shapeKey || job.rows === 0)) {
+        otherShapes.push(job);
+        if (otherShapes.length >= limit) break;
+        continue;
+      }
+      jobs.push(job);
+      rows += job.rows;
+      if (limit === 1) break;
+    }
+    for (const job of otherShapes) this.#queue.push(job);
+    this.#delayTimer?.cancel();
+    this.#delayTimer = undefined;
+    if (this.#queue.size > 0) this.#startDelay();
+    return jobs;
+  }
+
+  #isStillWanted(job: Job, now: number): boolean {
+    if (job.isSettled) return false;
+    if (job.deadlineAt <= now) this.#settle(job, this.#expired(job, now));
+    else if (job.isAbandoned?.()) this.#settle(job, cancelled());
+    return !job.isSettled;
+  }
+
+  async #run(
+    runner: Runner,
+    jobs: Job[],
+    rows: number,
+    fetch: readonly number[],
+    message: RunMessage,
+    slot: Slot,
+    times: { readonly startedAt: number; readonly assembledAt: number; readonly charge: number },
+  ): Promise<void> {
+    const { stats, clock, slots, signature, weight } = this.options;
+    try {
+      const result = await runner.run(message);
+      const ranAt = clock.now();
+      const outputs = splitResult(jobs, rows, result, slot, signature, fetch);
+      this.#learn(result, rows);
+      const computeMs = (result.computeNs + result.gatherNs) / 1e6;
+      this.virtualTime += computeMs / weight - times.charge;
+      this.#computeMs = 0.8 * this.#computeMs + 0.2 * computeMs;
+      const assembleSeconds = (times.assembledAt - times.startedAt) / 1000;
+      const gather = result.gatherNs / 1e9;
+      const compute = result.computeNs / 1e9;
+      jobs.forEach((job, index) => {
+        const queue = (times.startedAt - job.enqueuedAt) / 1000;
+        stats.recordQueue(queue);
+        const own = job.fetch.length === fetch.length ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch);
+        this.#settle(job, {
+          outputs: own,
+          timing: { queue, assemble: assembleSeconds, gather, compute, batchRows: rows },
+        });
+      });
+      stats.recordBatch({
+        rows,
+        requests: jobs.length,
+        assemble: assembleSeconds,
+        gather,
+        compute,
+        split: (clock.now() - ranAt) / 1000,
+      });
+    } catch (error) {
+      this.#failed(runner, jobs, asServingError(error));
+    } finally {
+      slots.give(slot);
+      this.#running -= 1;
+      this.#runningJobs -= jobs.length;
+      this.options.scheduler.batchEnded();
+      this.#afterChange();
+    }
+  }
+
+  #failed(runner: Runner, jobs: Job[], error: ServingError): void {
+    if (error.code === 'SRV_DEVICE_LOST') {
+      runner.markLost(error.message);
+      if (this.#lostReason() === undefined) {
+        this.#retry(jobs);
+        return;
+      }
+      for (const job of [...this.#queue.waiting()]) this.#drop(job, error);
+    }
+    const mayBeOneJobsFault = error.code === 'SRV_MODEL_RUN_FAILED' || error.code === 'SRV_OUT_OF_MEMORY';
+    if (jobs.length === 1 || !mayBeOneJobsFault) {
+      for (const job of jobs) this.#settle(job, error);
+      return;
+    }
+    this.#countBadBatch();
+    const half = jobs.length >> 1;
+    this.#retry(jobs.slice(0, half));
+    this.#retry(jobs.slice(half));
+  }
+
+  #retry(jobs: Job[]): void {
+    this.#retries.push(jobs);
+    this.options.scheduler.wake(this);
+  }
+
+  #countBadBatch(): void {
+    const now = this.options.clock.now();
+    this.#badBatches = this.#badBatches.filter((at) => at > now - unmergedAfterBadBatchesMs);
+    this.#badBatches.push(now);
+    if (this.#badBatches.length >= badBatchesBeforeUnmerged) {
+      this.#unmergedUntil = now + unmergedAfterBadBatchesMs;
+      this.#badBatches = [];
+    }
+  }
+
+  #learn(result: RunResult, rows: number): void {
+    let bytes = 0;
+    for (const output of result.outputs) {
+      if ('data' in output) bytes += output.data.byteLength + 64;
+    }
+    if (bytes > 0) {
+      this.#replyBytesPerRow = Math.max(this.#replyBytesPerRow, Math.ceil((bytes / Math.max(1, rows)) * 1.25));
+    }
+  }
+
+  #expired(job: Job, now: number): ServingError {
+    return new ServingError(
+      'SRV_DEADLINE_EXCEEDED',
+      `the deadline of a request to ${this.options.label} passed after ${Math.round(now - job.enqueuedAt)} ms in the queue`,
+    );
+  }
+
+  /** Settles a job that waits, or whose result nobody wants any more. */
+  #drop(job: Job, error: ServingError): void {
+    if (job.isSettled) return;
+    this.#settle(job, error);
+    this.#queue.forget(job);
+    this.#afterChange();
+  }
+
+  #settle(job: Job, outcome: JobResult | ServingError): void {
+    if (job.isSettled) return;
+    job.isSettled = true;
+    this.options.queueBytes.give(job.bytes);
+    if (outcome instanceof ServingError) job.reject(outcome);
+    else job.resolve(outcome);
+  }
+
+  #afterChange(): void {
+    if (this.#onDrained.length === 0 || this.#running > 0 || this.queueSize > 0) return;
+    for (const resolve of this.#onDrained.splice(0)) resolve();
+  }
+}
+
+function cancelled(): ServingError {
+  return new ServingError('SRV_CANCELLED', 'the caller withdrew the request or went away');
+}
+
+function asServingError(error: unknown): ServingError {
+  return error instanceof ServingError
+    ? error
+    : new ServingError('SRV_INTERNAL', messageOf(error), { cause: error });
+}
+
+/** The outputs that any of the jobs wants, ascending. */
+function commonFetch(jobs: readonly Job[]): readonly number[] {
+  const first = jobs[0]!.fetch;
+  if (jobs.every((job) => job.fetch === first)) return first;
+  const union = new Set<number>();
+  for (const job of jobs) for (const index of job.fetch) union.add(index);
+  return [...union].sort((a, b) => a - b);
+}
+
+function pick(outputs: Tensor[], wanted: readonly number[], fetched: readonly number[]): Tensor[] {
+  return wanted.map((index) => outputs[fetched.indexOf(index)]!);
+}
+
+/** Bytes of one row of all outputs, as far as the signature tells; free dimensions count as 1. */
+function staticBytesPerRow(signature: Signature): number {
+  let bytes = 0;
+  for (const { datatype, shape } of signature.outputs) {
+    if (datatype === 'BYTES') continue;
+    let count = 1;
+    for (const dim of shape.slice(1)) count *= Math.max(1, dim);
+    bytes += Math.ceil((count * fixedDatatypes[datatype as FixedDatatype].bytes) / 64) * 64;
+  }
+  return Math.max(64, bytes);
+}

@@ -1,0 +1,230 @@
+/** `serve`: settings, then models, then the port; after that it waits for a signal and drains. */
+import { stat } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { resolve } from 'node:path';
+import { isLoopback, loadServeConfig, type Surroundings } from '../config/load.js';
+import type { RuntimeOptions, ServeConfig, ServerOptions } from '../config/schema.js';
+import type { FlagTexts } from '../config/sources.js';
+import { messageOf, ServingError } from '../errors.js';
+import type { Logger } from '../observe/logger.js';
+import { openLog } from './log-output.js';
+import { modelTable, type TableModel } from './table-text.js';
+
+/** The part of a runtime that `serve` uses. */
+export interface ServedRuntime {
+  listModels(): readonly TableModel[];
+  /**
+   * Takes no new work, lets accepted work finish and closes. With `timeoutMs: 0` only runs that are in the engine
+   * are awaited; it may be called again with less time than before.
+   */
+  close(options: { readonly timeoutMs: number }): Promise<void>;
+}
+
+/** The part of the HTTP application that `serve` uses. */
+export interface ServedApp {
+  listen(options: { readonly host: string; readonly port: number }): Promise<string>;
+  close(): PromiseLike<unknown>;
+  readonly server: { address(): AddressInfo | string | null; closeAllConnections(): void };
+}
+
+/** What `serve` reaches the world through; tests hand in their own. */
+export interface ServeWorld<Runtime extends ServedRuntime = ServedRuntime> {
+  readonly surroundings: Surroundings;
+  /** The directory that `./models` is looked for in. */
+  readonly workingDir: string;
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  /** Calls back on each request to stop, until the returned function is called. */
+  onStopRequest(listener: (signal: string) => void): () => void;
+  /** Resolves after that time without keeping the process alive. */
+  pause(ms: number): Promise<void>;
+  openRuntime(options: RuntimeOptions, deps: { readonly logger: Logger }): Promise<Runtime>;
+  createServer(
+    runtime: Runtime,
+    options: ServerOptions,
+    deps: { readonly logger: Logger },
+  ): Promise<ServedApp>;
+}
+
+/** How serving ended: in order, by force or past the drain's time limit, or before it began. */
+export type ServeOutcome = 'drained' | 'cut-short' | 'nothing-to-serve';
+
+/**
+ * Serves until a signal asks to stop.
+ *
+ * @throws ServingError `SRV_BAD_CONFIG`, `SRV_PROVIDER_MISSING`, `SRV_PORT_IN_USE`, `SRV_IO` when it cannot start.
+ */
+export async function serve<Runtime extends ServedRuntime>(
+  flags: FlagTexts,
+  world: ServeWorld<Runtime>,
+): Promise<ServeOutcome> {
+  const config = loadServeConfig({ flags, surroundings: world.surroundings });
+  const runtimeOptions = await withModels(config, world.workingDir);
+  if (!runtimeOptions) {
+    world.stderr.write(nothingGivenText);
+    return 'nothing-to-serve';
+  }
+  const log = openLog(config.log, world.stderr);
+  const stop = watchStopRequests(world);
+  try {
+    return await serveModels(config, runtimeOptions, world, log.logger, stop);
+  } finally {
+    stop.unwatch();
+    log.close();
+  }
+}
+
+async function serveModels<Runtime extends ServedRuntime>(
+  config: ServeConfig,
+  runtimeOptions: RuntimeOptions,
+  world: ServeWorld<Runtime>,
+  logger: Logger,
+  stop: StopRequests,
+): Promise<ServeOutcome> {
+  let runtime: Runtime;
+  try {
+    runtime = await world.openRuntime(runtimeOptions, { logger });
+  } catch (error) {
+    if (!isUnreadableRepository(error, runtimeOptions)) throw error;
+    world.stderr.write(`Nothing to serve: ${error.message}\n`);
+    return 'nothing-to-serve';
+  }
+  if (!runtime.listModels().some(({ state }) => state === 'ready') && !mayStartEmpty(config)) {
+    const models = runtime.listModels();
+    world.stderr.write(
+      models.length === 0
+        ? `Nothing to serve: ${runtimeOptions.modelRepository ?? 'the given place'} holds no model.\n`
+        : `Nothing to serve: no model could be loaded.\n${modelTable(models)}`,
+    );
+    await runtime.close({ timeoutMs: 0 });
+    return 'nothing-to-serve';
+  }
+  const app = await world.createServer(runtime, config.server, { logger });
+  try {
+    await listen(app, config);
+  } catch (error) {
+    await app.close();
+    await runtime.close({ timeoutMs: 0 });
+    throw error;
+  }
+  world.stdout.write(`${modelTable(runtime.listModels())}\nListening on ${urlOf(app, config.server.host)}\n`);
+  if (!isLoopback(config.server.host)) {
+    logger.warn(
+      `${config.server.host} can be reached from other machines and there is no TLS and no authentication: put it behind a proxy`,
+    );
+  }
+  logger.info({ signal: await stop.first }, 'draining');
+  return drain(app, runtime, config.runtime.drainTimeoutMs, world, stop, logger);
+}
+
+/** The runtime's options with `./models` where no place was given; undefined where that is missing too. */
+async function withModels(config: ServeConfig, workingDir: string): Promise<RuntimeOptions | undefined> {
+  const { runtime } = config;
+  if (runtime.models.length > 0 || runtime.modelRepository !== undefined) return runtime;
+  const modelRepository = resolve(workingDir, 'models');
+  const isThere = await stat(modelRepository).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  return isThere ? { ...runtime, modelRepository } : undefined;
+}
+
+const nothingGivenText = `Nothing to serve: no --model and no --model_repository was given, and there is no directory ./models.
+
+Give a model:        onnx-serving serve --model path/to/model.onnx
+or several:          onnx-serving serve --model path/to/ranker --model path/to/scorer
+or a directory of    onnx-serving serve --model_repository path/to/models
+model directories:
+Help:                onnx-serving serve --help
+`;
+
+/** With loading by request a repository may fill later. */
+function mayStartEmpty({ runtime }: ServeConfig): boolean {
+  return runtime.modelControl === 'explicit' && runtime.modelRepository !== undefined;
+}
+
+function isUnreadableRepository(error: unknown, options: RuntimeOptions): error is ServingError {
+  return (
+    error instanceof ServingError &&
+    error.code === 'SRV_IO' &&
+    options.modelRepository !== undefined &&
+    error.details?.path === resolve(options.modelRepository)
+  );
+}
+
+async function listen(app: ServedApp, { server }: ServeConfig): Promise<void> {
+  try {
+    await app.listen({ host: server.host, port: server.port });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+      throw new ServingError(
+        'SRV_PORT_IN_USE',
+        `Port ${server.port} of ${server.host} is taken by another process. Stop it, or choose another with --port (0 takes a free one).`,
+        { cause },
+      );
+    }
+    throw new ServingError(
+      'SRV_IO',
+      `Cannot listen on ${server.host}, port ${server.port}: ${messageOf(cause)}.`,
+      { cause },
+    );
+  }
+}
+
+function urlOf(app: ServedApp, host: string): string {
+  const address = app.server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : address;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+interface StopRequests {
+  /** The name of the signal that came first. */
+  readonly first: Promise<string>;
+  /** Resolves when a second one comes. */
+  readonly second: Promise<'hurried'>;
+  readonly unwatch: () => void;
+}
+
+function watchStopRequests({ onStopRequest }: Pick<ServeWorld, 'onStopRequest'>): StopRequests {
+  const listeners: ((signal: string) => void)[] = [];
+  const first = new Promise<string>((done) => listeners.push(done));
+  const second = new Promise<'hurried'>((done) => listeners.push(() => done('hurried')));
+  const unwatch = onStopRequest((signal) => listeners.shift()?.(signal));
+  return { first, second, unwatch };
+}
+
+/**
+ * Lets accepted requests finish, first those of the server, then those of the runtime. When time is up or a second
+ * signal comes, connections are cut, but a run in the engine is awaited all the same: ending a thread inside one
+ * aborts the process.
+ */
+async function drain(
+  app: ServedApp,
+  runtime: ServedRuntime,
+  timeoutMs: number,
+  { pause }: Pick<ServeWorld, 'pause'>,
+  { second }: StopRequests,
+  logger: Logger,
+): Promise<ServeOutcome> {
+  const finish = async (): Promise<'finished'> => {
+    await app.close();
+    await runtime.close({ timeoutMs });
+    return 'finished';
+  };
+  const finished = finish();
+  const late = pause(timeoutMs).then(() => 'late' as const);
+  const ending = await Promise.race([finished, late, second]);
+  if (ending === 'finished') {
+    logger.info('drained');
+    return 'drained';
+  }
+  logger.error(
+    ending === 'late'
+      ? `the drain did not end in ${timeoutMs} ms: the requests that are left are cut off`
+      : 'a second signal came: the requests that are left are cut off',
+  );
+  app.server.closeAllConnections();
+  await runtime.close({ timeoutMs: 0 });
+  await finished;
+  return 'cut-short';
+}

@@ -1,0 +1,216 @@
+/** `model.json`, the settings of one model that lie beside its file. All are optional; absent means the runtime's own. */
+import { readFile } from 'node:fs/promises';
+import Type, { type Static, type TSchema } from 'typebox';
+import { messageOf, ServingError } from '../errors.js';
+import { findProblems, formatPath, isKeyed } from './problems.js';
+import { providerNames } from './providers.js';
+import { modelNameSchema, snakeCase } from './schema.js';
+import { didYouMean } from './suggest.js';
+
+const aliases = (description: string): Type.TOptional<Type.TRecord<'^.*$', Type.TString>> =>
+  Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1 }), { description }));
+
+/** Schema of `model.json`, with the keys as they are inside. */
+export const modelSettingsSchema = Type.Object(
+  {
+    name: Type.Optional({
+      ...modelNameSchema,
+      defaultText: 'the name of its directory',
+      description: 'The name to serve the model under. --name wins.',
+    }),
+    maxBatchSize: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 65_536,
+        description: 'Rows that one batch may hold. 1 turns merging off.',
+      }),
+    ),
+    maxQueueDelayUs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 10_000_000,
+        description: 'How long an idle worker waits for more rows, in microseconds.',
+      }),
+    ),
+    maxQueueSize: Type.Optional(Type.Integer({ minimum: 1, description: 'Requests that may wait.' })),
+    batching: Type.Optional(
+      Type.Enum(['auto', 'on', 'off'], {
+        defaultText: 'auto',
+        description:
+          'Whether rows of several requests are merged: auto merges where a trial found that batches of 2 give the answers of two single runs.',
+      }),
+    ),
+    allowSplitRequest: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether a request with more rows than max_batch_size is split over batches and rejoined, or refused.',
+      }),
+    ),
+    requestTimeoutMs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 2_147_483_647,
+        description: 'How long a request may wait for its run, in milliseconds, when it names no timeout.',
+      }),
+    ),
+    gpuIds: Type.Optional(
+      Type.Array(Type.Integer({ minimum: 0 }), {
+        uniqueItems: true,
+        defaultText: 'all cards of --gpu_ids',
+        description: 'The cards to run on, out of those of --gpu_ids. Empty: none.',
+      }),
+    ),
+    predictorsPerCard: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 64, description: 'Instances on each card that hold this model.' }),
+    ),
+    cpu: Type.Optional(
+      Type.Boolean({
+        defaultText: 'true',
+        description: 'Whether the CPU group, where there is one, runs this model too.',
+      }),
+    ),
+    provider: Type.Optional(
+      Type.Enum([...providerNames], { description: 'The execution provider on its cards.' }),
+    ),
+    intraOpThreads: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1024,
+        description: 'Threads that the engine may use inside one run.',
+      }),
+    ),
+    graphOptimization: Type.Optional(
+      Type.Enum(['all', 'extended', 'basic', 'disabled'], {
+        defaultText: 'all',
+        description: 'How far the engine rewrites the graph.',
+      }),
+    ),
+    prepare: Type.Optional(
+      Type.Enum(['auto', 'off'], {
+        defaultText: 'auto',
+        description:
+          'Whether the model is served from a prepared form that instances share, or from its own file.',
+      }),
+    ),
+    prepacking: Type.Optional(
+      Type.Enum(['auto', 'on', 'off'], {
+        defaultText: 'auto',
+        description:
+          'Whether weights are rearranged for speed, at the cost of memory and load time. auto measures.',
+      }),
+    ),
+    padding: Type.Optional(
+      Type.Record(
+        Type.String(),
+        Type.Object(
+          {
+            axes: Type.Array(Type.Integer({ minimum: 1 }), {
+              minItems: 1,
+              uniqueItems: true,
+              description: 'Axes that may be padded; axis 0 is the batch.',
+            }),
+            value: Type.Optional(
+              Type.Union([Type.Number(), Type.String()], {
+                expected: 'a number or a string',
+                description: 'What to pad with; absent: 0, or the empty string.',
+              }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
+        {
+          defaultText: 'no padding',
+          description:
+            'Inputs by public name whose free axes are padded to the longest row so that rows of unlike shapes merge; outputs are cropped back.',
+        },
+      ),
+    ),
+    inputs: aliases('Public names of inputs, each with its name in the graph. Others keep their own name.'),
+    outputs: aliases('Public names of outputs, each with its name in the graph. Others keep their own name.'),
+    weight: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 1000,
+        defaultText: '1',
+        description: 'Share of the workers against other models when all have work waiting.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> } : T;
+
+/** The settings of one model; an absent key means the runtime's default. */
+export type ModelSettings = DeepReadonly<Static<typeof modelSettingsSchema>>;
+
+/** The names of the keys of a `model.json`, each with its schema. */
+export const modelSettingKeys: readonly {
+  readonly key: keyof ModelSettings;
+  readonly outside: string;
+  readonly schema: TSchema;
+}[] = Object.entries(modelSettingsSchema.properties).map(([key, schema]) => ({
+  key: key as keyof ModelSettings,
+  outside: snakeCase(key),
+  schema,
+}));
+
+/**
+ * Reads a `model.json`.
+ *
+ * @throws ServingError `SRV_BAD_CONFIG` that lists every problem with the file's name, `SRV_IO` when it cannot be read.
+ */
+export async function readModelSettings(file: string): Promise<ModelSettings> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `${file} cannot be read: ${messageOf(cause)}.`, { cause });
+  }
+  return parseModelSettings(text, file);
+}
+
+/** The settings in the text of a `model.json`; `file` is what errors call it. */
+export function parseModelSettings(text: string, file: string): ModelSettings {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ServingError('SRV_BAD_CONFIG', `${file} is not JSON: ${messageOf(cause)}.`, { cause });
+  }
+  if (!isKeyed(value)) {
+    throw new ServingError('SRV_BAD_CONFIG', `${file} does not hold a JSON object.`);
+  }
+  const outsideNames = modelSettingKeys.map(({ outside }) => outside);
+  const problems = Object.keys(value)
+    .filter((key) => !outsideNames.includes(key))
+    .map((key) => `${key}: unknown key${didYouMean(key, outsideNames)}`);
+  const settings: Record<string, unknown> = {};
+  for (const { key, outside, schema } of modelSettingKeys) {
+    const item = Object.hasOwn(value, outside) ? value[outside] : undefined;
+    if (item === undefined) continue;
+    for (const { path, text } of findProblems(schema, item)) {
+      problems.push(`${formatPath([outside, ...path])}: ${text}`);
+    }
+    settings[key] = item;
+  }
+  if (problems.length === 0) problems.push(...sharedTargets(settings as ModelSettings));
+  if (problems.length > 0) {
+    throw new ServingError('SRV_BAD_CONFIG', `${file}: ${problems.join('; ')}`, { details: { problems } });
+  }
+  return Object.freeze(settings);
+}
+
+function sharedTargets(settings: ModelSettings): string[] {
+  const problems: string[] = [];
+  for (const side of ['inputs', 'outputs'] as const) {
+    const takenBy = new Map<string, string>();
+    for (const [publicName, graphName] of Object.entries(settings[side] ?? {})) {
+      const other = takenBy.get(graphName);
+      if (other !== undefined)
+        problems.push(`${side}: "${other}" and "${publicName}" both mean "${graphName}"`);
+      takenBy.set(graphName, publicName);
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,24 @@
+/** The public door of the package. */
+export type { ModelOption, RuntimeOptions, ServerOptions } from './config/schema.js';
+export {
+  type ErrorCode,
+  type ErrorDetails,
+  type ErrorKind,
+  errorCodes,
+  errorKinds,
+  ServingError,
+} from './errors.js';
+export type { VersionState } from './lifecycle/version.js';
+export { type InferOptions, type InferResult, openRuntime, type Runtime } from './runtime.js';
+export { createServer, type ServingPluginOptions, servingPlugin } from './server/app.js';
+export type { ModelStatus } from './server/service.js';
+export { type Datatype, datatypes } from './tensor/datatype.js';
+export {
+  type FixedTensor,
+  type Signature,
+  type StringTensor,
+  type Tensor,
+  type TensorMap,
+  type TensorSpec,
+  tensor,
+} from './tensor/tensor.js';

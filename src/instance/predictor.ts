@@ -1,0 +1,184 @@
+import { InferenceSession, Tensor as EngineTensor } from 'onnxruntime-node';
+import { messageOf, ServingError } from '../errors.js';
+import { viewSlab } from '../native/binding.js';
+import { type FixedData, type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
+import type { LoadMessage, RunMessage, RunOutput, RunResult, ValueInfo } from './messages.js';
+
+type EngineType = 'float32';
+
+/**
+ * One engine session in one thread.
+ *
+ * `run` holds the thread until the engine is done: it belongs into a worker, or into the main thread only for
+ * models that were measured to take microseconds.
+ */
+export class Predictor {
+  readonly #session: InferenceSession;
+  readonly #inputs: readonly ValueInfo[];
+  readonly #outputs: readonly ValueInfo[];
+
+  private constructor(session: InferenceSession, message: LoadMessage) {
+    this.#session = session;
+    this.#inputs = message.inputs;
+    this.#outputs = message.outputs;
+  }
+
+  /**
+   * Opens the model file. Weights in an external file are mapped by the engine and shared with other clones.
+   *
+   * @throws SRV_PROVIDER_MISSING when the execution provider is not installed, SRV_OUT_OF_MEMORY when the device
+   * is full, SRV_MODEL_LOAD_FAILED otherwise
+   */
+  static async open(message: LoadMessage): Promise<Predictor> {
+    try {
+      const session = await InferenceSession.create(message.file, sessionOptions(message));
+      return new Predictor(session, message);
+    } catch (error) {
+      throw loadError(error, message);
+    }
+  }
+
+  /**
+   * Runs one batch on views of its slot and writes fixed-size outputs behind the inputs while they fit.
+   *
+   * @throws SRV_OUT_OF_MEMORY when the device has no room for this batch, SRV_MODEL_RUN_FAILED when the engine
+   * refuses the values
+   */
+  async run(message: RunMessage): Promise<RunResult> {
+    const slab = viewSlab(message.slab);
+    const feeds: Record<string, EngineTensor> = {};
+    for (let i = 0; i < message.inputs.length; i++) {
+      const { name, datatype } = this.#inputs[i]!;
+      const input = message.inputs[i]!;
+      feeds[name] =
+        'strings' in input
+          ? new EngineTensor('string', input.strings as string[], input.shape)
+          : engineTensor(datatype as FixedDatatype, slab, input.offset, input.shape);
+    }
+    const names = message.fetch.map((index) => this.#outputs[index]!.name);
+    const startedAt = process.hrtime.bigint();
+    let results: InferenceSession.OnnxValueMapType;
+    try {
+      results = await this.#session.run(feeds, names);
+    } catch (error) {
+      throw runError(error);
+    }
+    const computeNs = Number(process.hrtime.bigint() - startedAt);
+    const outputs: RunOutput[] = [];
+    let offset = message.replyOffset;
+    const end = message.replyOffset + message.replyBytes;
+    for (const name of names) {
+      const result = results[name] as EngineTensor;
+      const shape = result.dims as number[];
+      if (result.type === 'string') {
+        outputs.push({ shape, strings: result.data as string[] });
+        continue;
+      }
+      const data = result.data as FixedData;
+      if (offset + data.byteLength <= end) {
+        new Uint8Array(slab, offset, data.byteLength).set(
+          new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+        );
+        outputs.push({ shape, offset });
+        offset += alignSlot(data.byteLength);
+      } else {
+        outputs.push({ shape, data });
+      }
+    }
+    return { outputs, gatherNs: 0, computeNs };
+  }
+
+  /** Gives the session's memory back. */
+  async close(): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+/** Rounds a byte count up to the alignment of tensors within a slot. */
+export function alignSlot(bytes: number): number {
+  return Math.ceil(bytes / 64) * 64;
+}
+
+function engineTensor(
+  datatype: FixedDatatype,
+  slab: ArrayBuffer,
+  offset: number,
+  shape: readonly number[],
+): EngineTensor {
+  const info = fixedDatatypes[datatype];
+  let count = 1;
+  for (const dim of shape) count *= dim;
+  const data = new info.array(slab, offset, count);
+  // The engine's typings list each type apart; its constructor takes any pair of name and matching array.
+  return new EngineTensor(info.engine as EngineType, data as Float32Array, shape);
+}
+
+function sessionOptions(message: LoadMessage): InferenceSession.SessionOptions {
+  const { provider, deviceId } = message.device;
+  return {
+    executionProviders: [deviceId === undefined ? provider : { name: provider, deviceId }] as never,
+    intraOpNumThreads: message.intraOpThreads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: message.graphOptimization,
+    logSeverityLevel: 4,
+    extra: nested({
+      'session.intra_op.allow_spinning': '0',
+      ...memoryLimit(message),
+      ...message.sessionExtra,
+    }),
+  };
+}
+
+// The engine's Node package takes a card's number alone; other provider options reach the provider as session
+// configuration under the prefix of its name.
+function memoryLimit(message: LoadMessage): Readonly<Record<string, string>> {
+  if (message.gpuMemoryLimitBytes === undefined || message.device.deviceId === undefined) return {};
+  return { [`ep.${message.device.provider}executionprovider.gpu_mem_limit`]: String(message.gpuMemoryLimitBytes) };
+}
+
+/** Dotted keys as nested objects, which is how the engine's Node package takes them. */
+function nested(entries: Readonly<Record<string, string>>): Record<string, unknown> {
+  const root: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(entries)) {
+    const path = key.split('.');
+    let at = root;
+    for (const part of path.slice(0, -1)) {
+      at[part] ??= {};
+      at = at[part] as Record<string, unknown>;
+    }
+    at[path.at(-1)!] = value;
+  }
+  return root;
+}
+
+function loadError(error: unknown, message: LoadMessage): ServingError {
+  const text = messageOf(error);
+  if (/Failed to load shared library|backend not found|no available backend|Failed to get a WebGPU adapter/i.test(text)) {
+    return new ServingError(
+      'SRV_PROVIDER_MISSING',
+      `the execution provider ${message.device.provider} cannot be used on this machine: ${text}`,
+    );
+  }
+  if (isOutOfMemory(text)) {
+    return new ServingError('SRV_OUT_OF_MEMORY', `${message.device.name} has no room for the model: ${text}`);
+  }
+  return new ServingError('SRV_MODEL_LOAD_FAILED', `the engine cannot open ${message.file}: ${text}`);
+}
+
+function runError(error: unknown): ServingError {
+  const text = messageOf(error);
+  if (isOutOfMemory(text)) return new ServingError('SRV_OUT_OF_MEMORY', `no memory left for this batch: ${text}`);
+  if (isDeviceLost(text)) return new ServingError('SRV_DEVICE_LOST', `the device is gone: ${text}`);
+  return new ServingError('SRV_MODEL_RUN_FAILED', `the engine refused these values: ${text}`);
+}
+
+// The allocators of the engine's CPU, CUDA and WebGPU back ends each have a wording of their own.
+function isOutOfMemory(text: string): boolean {
+  return /out of memory|bad_alloc|Failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation/i.test(text);
+}
+
+// CUDA's sticky errors: every later call of the process on that card fails too.
+function isDeviceLost(text: string): boolean {
+  return /CUDA failure (4|46|100|101|214|219|220|700|702|709|710|714|715|716|717|718|719|999)\b|device (was )?lost/i.test(text);
+}

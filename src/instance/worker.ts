@@ -1,0 +1,46 @@
+import { performance } from 'node:perf_hooks';
+import { errorToData, ServingError } from '../errors.js';
+import type { LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
+import { Predictor } from './predictor.js';
+
+// The tasks of one instance. A task answers errors as data, because a thrown class loses its name and code on
+// the way to the main thread.
+const predictors = new Map<number, Predictor>();
+
+/** Opens a predictor for a version; a version that is open already is kept. */
+export async function load(message: LoadMessage): Promise<Reply<LoadResult>> {
+  try {
+    const startedAt = performance.now();
+    if (!predictors.has(message.versionId)) {
+      predictors.set(message.versionId, await Predictor.open(message));
+    }
+    return { ok: { loadMs: performance.now() - startedAt } };
+  } catch (error) {
+    return { error: errorToData(error) };
+  }
+}
+
+/** Closes the predictor of a version, if there is one. */
+export async function unload(message: { readonly versionId: number }): Promise<Reply<null>> {
+  try {
+    const predictor = predictors.get(message.versionId);
+    predictors.delete(message.versionId);
+    await predictor?.close();
+    return { ok: null };
+  } catch (error) {
+    return { error: errorToData(error) };
+  }
+}
+
+/** Runs one batch. The slot belongs to this thread until the reply is sent. */
+export async function run(message: RunMessage): Promise<Reply<RunResult>> {
+  try {
+    const predictor = predictors.get(message.versionId);
+    if (!predictor) {
+      throw new ServingError('SRV_INTERNAL', `version id ${message.versionId} is not loaded in this instance`);
+    }
+    return { ok: await predictor.run(message) };
+  } catch (error) {
+    return { error: errorToData(error) };
+  }
+}

@@ -1,0 +1,41 @@
+/** Keeping two servers from preparing the same model at the same time. */
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isAlive, processIdentity } from './process-identity.js';
+
+const pollMs = 50;
+
+/**
+ * Takes a lock file, waiting while a living process holds it; the lock of an ended process is broken. Resolves to
+ * the function that gives it back, or to undefined when `waitMs` passed first.
+ */
+export async function takeLock(path: string, waitMs: number): Promise<(() => void) | undefined> {
+  const own = processIdentity(process.pid);
+  // The lock appears with its holder's name in it, by a link: a lock file that is still empty could not be judged.
+  const named = `${path}.${own}`;
+  writeFileSync(named, own, { mode: 0o600 });
+  try {
+    const endsAt = performance.now() + waitMs;
+    for (;;) {
+      try {
+        linkSync(named, path);
+        return () => rmSync(path, { force: true });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      if (!isHeld(path)) rmSync(path, { force: true });
+      else if (performance.now() > endsAt) return undefined;
+      else await sleep(pollMs);
+    }
+  } finally {
+    rmSync(named, { force: true });
+  }
+}
+
+function isHeld(path: string): boolean {
+  try {
+    return isAlive(readFileSync(path, 'utf8'));
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,221 @@
+import { Batcher, type Runner } from '../batching/batcher.js';
+import type { ByteBudget } from '../batching/byte-budget.js';
+import type { Clock } from '../batching/clock.js';
+import type { Scheduler } from '../batching/scheduler.js';
+import type { RuntimeConfig } from '../config/schema.js';
+import { messageOf, ServingError } from '../errors.js';
+import type { InstanceGroup } from '../instance/instance-group.js';
+import type { MainInstance } from '../instance/main-instance.js';
+import type { LoadMessage } from '../instance/messages.js';
+import type { SlotAllocator } from '../instance/slab.js';
+import type { Signature, TensorSpec } from '../tensor/tensor.js';
+import type { ModelVersion } from './model-version.js';
+import type { PreparedModel, PrepareRequest } from './prepared-model.js';
+import { freeAxesOf, type SignatureRules } from './signature-check.js';
+
+/** What a loader works with; all of it is shared by the versions of a runtime. */
+export interface ModelLoaderOptions {
+  readonly config: RuntimeConfig;
+  readonly groups: readonly InstanceGroup[];
+  /** Runs single requests on the main thread; absent when the idle path is off. */
+  readonly mainInstance: MainInstance | undefined;
+  readonly preparer: { prepare(request: PrepareRequest): Promise<PreparedModel> };
+  readonly scheduler: Scheduler;
+  readonly slots: SlotAllocator;
+  readonly queueBytes: ByteBudget;
+  readonly clock: Clock;
+}
+
+const idlePathMaxUs = 200;
+
+/** Loads versions into the instances of their devices, and unloads them. */
+export class ModelLoader {
+  readonly #options: ModelLoaderOptions;
+
+  constructor(options: ModelLoaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Prepares a version, opens it on every instance of its devices and publishes it. An error is kept in the
+   * version, as its state `failed`, and thrown.
+   */
+  async load(version: ModelVersion): Promise<void> {
+    version.state = 'loading';
+    version.error = undefined;
+    try {
+      await this.#load(version);
+    } catch (error) {
+      const reason =
+        error instanceof ServingError
+          ? error
+          : new ServingError('SRV_INTERNAL', messageOf(error), { cause: error });
+      version.fail(reason);
+      throw reason;
+    }
+  }
+
+  /** Takes no new requests, waits for the running ones and closes the version on every instance. */
+  async unload(version: ModelVersion): Promise<void> {
+    const { served } = version;
+    if (!served) return;
+    version.state = 'draining';
+    await version.leases.whenFree();
+    await served.batcher.close();
+    this.#options.scheduler.remove(served.batcher);
+    await Promise.all(served.groups.map((group) => group.unload(version.id)));
+    await this.#options.mainInstance?.unload(version.id);
+    version.served = undefined;
+    version.state = 'unloaded';
+  }
+
+  async #load(version: ModelVersion): Promise<void> {
+    const { config, preparer, mainInstance } = this.#options;
+    const { settings } = version.entry;
+    const label = `${version.name} version ${version.version}`;
+    const groups = this.#groupsOf(version);
+    const prepared = await preparer.prepare({
+      path: version.entry.modelFile,
+      executionProviders: [...new Set(groups.map((group) => group.device.provider))],
+      prepacking: settings.prepacking ?? 'auto',
+      prepared: settings.prepare === 'off' ? 'off' : 'on',
+    });
+    const signature = withPublicNames(prepared.signature, settings, label);
+    const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
+    const canMerge = mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
+    const rules: SignatureRules = {
+      label: `'${version.name}'`,
+      signature,
+      anyRank: new Set(prepared.anyRank),
+      canMerge,
+      freeAxes: freeAxesOf(signature),
+    };
+    const message = {
+      versionId: version.id,
+      file: prepared.file,
+      inputs: prepared.signature.inputs.map(({ name, datatype }) => ({ name, datatype })),
+      outputs: prepared.signature.outputs.map(({ name, datatype }) => ({ name, datatype })),
+      intraOpThreads: settings.intraOpThreads ?? config.intraOpThreads,
+      graphOptimization: settings.graphOptimization ?? 'all',
+      sessionExtra: prepared.sessionExtra,
+      ...(config.gpuMemoryLimitBytes === undefined
+        ? {}
+        : { gpuMemoryLimitBytes: config.gpuMemoryLimitBytes }),
+    } satisfies Omit<LoadMessage, 'device'>;
+    const loadTimes = await loadEverywhere(groups, message);
+    const idleRunner = mainInstance && isQuick(prepared) ? mainInstance : undefined;
+    if (idleRunner) await idleRunner.load({ ...message, device: { name: 'main', provider: 'cpu' } });
+    const batcher = new Batcher({
+      label,
+      versionId: version.id,
+      signature: prepared.signature,
+      runners: groups satisfies readonly Runner[],
+      idleRunner,
+      canMerge,
+      maxBatchSize,
+      maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
+      maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
+      weight: settings.weight ?? 1,
+      scheduler: this.#options.scheduler,
+      slots: this.#options.slots,
+      queueBytes: this.#options.queueBytes,
+      stats: version.stats,
+      clock: this.#options.clock,
+    });
+    version.publish({
+      prepared,
+      rules,
+      batcher,
+      groups,
+      maxBatchSize,
+      maxQueueDelayUs: batcher.options.maxQueueDelayUs,
+      allowSplitRequest: settings.allowSplitRequest ?? config.allowSplitRequest,
+      requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
+      loadMs: Math.max(...loadTimes),
+    });
+  }
+
+  /** The devices that a model's settings choose, out of those that are there. */
+  #groupsOf(version: ModelVersion): readonly InstanceGroup[] {
+    const { settings } = version.entry;
+    const chosen = this.#options.groups.filter((group) => {
+      if (group.cardId === undefined) return settings.cpu ?? true;
+      return settings.gpuIds === undefined || settings.gpuIds.includes(group.cardId);
+    });
+    const cards = this.#options.groups.flatMap((group) => (group.cardId === undefined ? [] : [group.cardId]));
+    const unknown = (settings.gpuIds ?? []).filter((id) => !cards.includes(id));
+    if (unknown.length > 0 && cards.length > 0) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `model.json of ${version.name} asks for card ${unknown}; the server was given the cards [${cards}] (--gpu_ids)`,
+      );
+    }
+    const usable = chosen.filter((group) => group.lostReason === undefined);
+    if (usable.length > 0) return usable;
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `the settings of ${version.name} leave it no device; there are [${this.#options.groups.map((group) => group.device.name)}]`,
+    );
+  }
+}
+
+async function loadEverywhere(
+  groups: readonly InstanceGroup[],
+  message: Omit<LoadMessage, 'device'>,
+): Promise<number[]> {
+  const results = await Promise.allSettled(
+    groups.map((group) => group.load({ ...message, device: group.device })),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) {
+    await Promise.all(groups.map((group) => group.unload(message.versionId)));
+    throw failed.reason;
+  }
+  return results.flatMap((result) => (result.status === 'fulfilled' ? [...result.value] : []));
+}
+
+function mayMerge(prepared: PreparedModel, batching: 'auto' | 'on' | 'off', maxBatchSize: number): boolean {
+  if (batching === 'off' || maxBatchSize === 1 || prepared.anyRank.length > 0) return false;
+  const { inputs, outputs } = prepared.signature;
+  // Even where the settings insist, rows cannot be laid one behind the other without a free first dimension.
+  const hasRows = inputs.length > 0 && [...inputs, ...outputs].every((spec) => spec.shape[0] === -1);
+  return hasRows && (batching === 'on' || prepared.batching.rowsIndependent);
+}
+
+function isQuick(prepared: PreparedModel): boolean {
+  return prepared.trial.p99Us !== undefined && prepared.trial.p99Us < idlePathMaxUs;
+}
+
+function withPublicNames(
+  signature: Signature,
+  settings: {
+    readonly inputs?: Readonly<Record<string, string>>;
+    readonly outputs?: Readonly<Record<string, string>>;
+  },
+  label: string,
+): Signature {
+  return {
+    inputs: rename(signature.inputs, settings.inputs ?? {}, label, 'input'),
+    outputs: rename(signature.outputs, settings.outputs ?? {}, label, 'output'),
+  };
+}
+
+function rename(
+  specs: readonly TensorSpec[],
+  aliases: Readonly<Record<string, string>>,
+  label: string,
+  side: string,
+): readonly TensorSpec[] {
+  const publicNames = new Map(
+    Object.entries(aliases).map(([publicName, graphName]) => [graphName, publicName]),
+  );
+  for (const graphName of publicNames.keys()) {
+    if (specs.some((spec) => spec.name === graphName)) continue;
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `the settings of ${label} rename the ${side} '${graphName}', which the model does not have; it has ` +
+        `[${specs.map((spec) => spec.name).join(', ')}]`,
+    );
+  }
+  return specs.map((spec) => ({ ...spec, name: publicNames.get(spec.name) ?? spec.name }));
+}

@@ -1,0 +1,176 @@
+import type { Batcher } from '../batching/batcher.js';
+import type { Clock } from '../batching/clock.js';
+import type { JobResult } from '../batching/job.js';
+import { messageOf, ServingError } from '../errors.js';
+import type { InstanceGroup } from '../instance/instance-group.js';
+import { LeaseCounter } from '../lifecycle/lease.js';
+import type { VersionState } from '../lifecycle/version.js';
+import { ModelStats } from '../observe/model-stats.js';
+import type { ModelEntry } from '../repository/layout.js';
+import type { Tensor } from '../tensor/tensor.js';
+import type { PreparedModel } from './prepared-model.js';
+import { checkInputs, checkOutputs, type SignatureRules } from './signature-check.js';
+import { joinResults, splitRows } from './split-request.js';
+
+/** Priority of a request that names none. 1 is the most urgent; each level is worth a second of waiting. */
+export const defaultPriority = 5;
+
+/** A version that can be run: everything that its load produced. */
+export interface Served {
+  readonly prepared: PreparedModel;
+  readonly rules: SignatureRules;
+  readonly batcher: Batcher;
+  readonly groups: readonly InstanceGroup[];
+  readonly maxBatchSize: number;
+  readonly maxQueueDelayUs: number;
+  readonly allowSplitRequest: boolean;
+  /** Default of how long a request may wait, in ms; 0 for ever. */
+  readonly requestTimeoutMs: number;
+  /** Slowest instance's load, in ms. */
+  readonly loadMs: number;
+}
+
+/** One request, its tensors found by name. */
+export interface VersionRequest {
+  readonly names: readonly string[];
+  readonly find: (name: string, position: number) => Tensor | undefined;
+  readonly outputs?: readonly string[] | undefined;
+  readonly timeoutMs?: number | undefined;
+  readonly priority?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly isAbandoned?: (() => boolean) | undefined;
+  readonly origin: 'process' | 'socket';
+}
+
+/** A version of a model, from its first mention to its end. */
+export class ModelVersion {
+  readonly entry: ModelEntry;
+  /** Identity within this process; never reused. */
+  readonly id: number;
+  readonly stats = new ModelStats();
+  readonly leases = new LeaseCounter();
+  readonly #clock: Clock;
+  state: VersionState = 'new';
+  /** Why it failed; undefined otherwise. */
+  error: ServingError | undefined;
+  served: Served | undefined;
+  #allOutputs: readonly number[] = [];
+
+  constructor(entry: ModelEntry, id: number, clock: Clock) {
+    this.entry = entry;
+    this.id = id;
+    this.#clock = clock;
+  }
+
+  get name(): string {
+    return this.entry.name;
+  }
+
+  get version(): number {
+    return this.entry.version;
+  }
+
+  /** Opens the version for requests. */
+  publish(served: Served): void {
+    this.served = served;
+    this.#allOutputs = served.rules.signature.outputs.map((_, index) => index);
+    this.state = 'ready';
+  }
+
+  /** Records why the version cannot be served. */
+  fail(error: ServingError): void {
+    this.error = error;
+    this.state = 'failed';
+  }
+
+  /**
+   * Checks, queues and runs a request. The caller holds a lease.
+   *
+   * @returns the outputs in the order asked for, with their indices in the signature
+   */
+  async infer(
+    request: VersionRequest,
+  ): Promise<{ readonly fetch: readonly number[]; readonly result: JobResult }> {
+    const served = this.served!;
+    const { rules, maxBatchSize } = served;
+    const checked = checkInputs(rules, request.names, request.find);
+    const fetch = request.outputs ? checkOutputs(rules, request.outputs) : this.#allOutputs;
+    if (request.signal?.aborted) {
+      throw new ServingError(
+        'SRV_CANCELLED',
+        `the request was withdrawn: ${messageOf(request.signal.reason)}`,
+      );
+    }
+    const timeoutMs = request.timeoutMs || served.requestTimeoutMs;
+    const common = {
+      fetch,
+      shapeKey: checked.shapeKey,
+      priority: request.priority || defaultPriority,
+      deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
+      isAbandoned: request.isAbandoned,
+      origin: request.origin,
+    };
+    if (!rules.canMerge || checked.rows <= maxBatchSize) {
+      const job = served.batcher.submit({
+        ...common,
+        inputs: checked.inputs,
+        rows: checked.rows,
+        bytes: checked.bytes,
+      });
+      return { fetch, result: await cancellable(job, request.signal) };
+    }
+    if (!served.allowSplitRequest) {
+      throw new ServingError(
+        'SRV_BATCH_TOO_LARGE',
+        `inference request batch-size must be <= ${maxBatchSize} for model ${rules.label}, got ${checked.rows} rows ` +
+          '(allow_split_request is off)',
+      );
+    }
+    const pieces = splitRows(checked.inputs, checked.rows, maxBatchSize).map((inputs) => ({
+      inputs,
+      rows: inputs[0]!.shape[0]!,
+    }));
+    const jobs: { readonly result: Promise<JobResult>; cancel(): void }[] = [];
+    try {
+      for (const { inputs, rows } of pieces) {
+        jobs.push(
+          served.batcher.submit({
+            ...common,
+            inputs,
+            rows,
+            bytes: Math.ceil((checked.bytes * rows) / checked.rows),
+          }),
+        );
+      }
+      const results = await Promise.all(jobs.map((job) => cancellable(job, request.signal)));
+      return {
+        fetch,
+        result: joinResults(
+          results,
+          fetch.map((index) => rules.signature.outputs[index]!.name),
+        ),
+      };
+    } catch (error) {
+      // The rest of a request that has failed is of no use to anybody.
+      for (const job of jobs) {
+        job.cancel();
+        job.result.catch(() => undefined);
+      }
+      throw error;
+    }
+  }
+}
+
+async function cancellable(
+  job: { readonly result: Promise<JobResult>; cancel(): void },
+  signal: AbortSignal | undefined,
+): Promise<JobResult> {
+  if (!signal) return job.result;
+  const onAbort = (): void => job.cancel();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await job.result;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

@@ -1,0 +1,33 @@
+/** What passes between the preparer and the prepare process. */
+import type { ErrorData } from '../errors.js';
+import type { PreparedModel, PrepareRequest } from './prepared-model.js';
+
+/** How the process is set up: its first argument, as JSON. */
+export interface PrepareProcessOptions {
+  /** Absent: nothing is cached. */
+  readonly cacheDirectory?: string;
+  /** Bytes that the cache may take. */
+  readonly cacheMaxBytes: number;
+}
+
+/** What the process is doing, so that its parent can tell what a crash means. */
+export type PreparePhase = 'reading' | 'original' | 'prepared' | 'prepacked';
+
+/** A form that ended the process and must not be tried again, and why. */
+export interface ExcludedForm {
+  readonly form: 'prepared' | 'prepacked';
+  readonly reason: string;
+}
+
+/** To the process: one model. */
+export interface PrepareTask {
+  readonly id: number;
+  readonly request: PrepareRequest;
+  readonly excluded: readonly ExcludedForm[];
+}
+
+/** From the process: what it does now, then the answer. */
+export type PrepareReply =
+  | { readonly id: number; readonly phase: PreparePhase }
+  | { readonly id: number; readonly model: PreparedModel }
+  | { readonly id: number; readonly error: ErrorData };

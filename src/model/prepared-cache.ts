@@ -1,0 +1,248 @@
+/**
+ * The prepared cache: verdicts and prepared forms on disk, shared by servers of one machine.
+ *
+ * An entry is `<key>.json`, and for a prepared form a directory `<key>.<random>.d` that it names. The manifest is
+ * written to a temporary name and renamed last, so it is the commit: what no manifest names is rubbish. A manifest
+ * carries a digest of itself and of each file, so a cut or changed entry is found out, discarded and made anew.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { messageOf } from '../errors.js';
+import { isAlive, processIdentity } from './process-identity.js';
+
+/** How the cache is set up. */
+export interface PreparedCacheOptions {
+  readonly directory: string;
+  /** Bytes that entries may take together. */
+  readonly maxBytes: number;
+  /** Content hash of a file. */
+  readonly hashFile: (path: string) => Promise<string>;
+  /** The process on whose behalf entries are handed out, as `processIdentity` tells it. */
+  readonly owner: string;
+}
+
+/** An entry: what was stored, and the directory of its files. */
+export interface CacheEntry<T> {
+  readonly value: T;
+  /** Absent when the entry has no files. */
+  readonly directory?: string;
+}
+
+interface Manifest<T> {
+  readonly value: T;
+  readonly directory?: string;
+  readonly files: readonly { readonly name: string; readonly bytes: number; readonly hash: string }[];
+}
+
+const inUsePrefix = 'in-use.';
+
+/** A cache directory. Its files are read and written synchronously: it lives in the prepare process. */
+export class PreparedCache<T> {
+  /** Why nothing can be written, absent when it can be. */
+  readonly unwritable: string | undefined;
+  readonly #options: PreparedCacheOptions;
+
+  constructor(options: PreparedCacheOptions) {
+    this.#options = options;
+    this.unwritable = this.#prepareDirectory();
+  }
+
+  /** The key of an entry: a digest of everything that decides its content. */
+  static key(parts: readonly unknown[]): string {
+    return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 40);
+  }
+
+  /**
+   * An entry whose files were verified, size and hash, and will not be evicted while the owner lives. A damaged
+   * entry is discarded and undefined is returned.
+   */
+  async read(key: string): Promise<CacheEntry<T> | undefined> {
+    const manifest = this.#readManifest(key);
+    if (!manifest) return undefined;
+    const directory = manifest.directory && join(this.#options.directory, manifest.directory);
+    if (directory) {
+      const isNewlyUsed = this.#markInUse(directory);
+      for (const file of manifest.files) {
+        if (await this.#isWhole(join(directory, file.name), file.bytes, file.hash)) continue;
+        if (isNewlyUsed) rmSync(this.#markOf(directory), { force: true });
+        this.#drop(key, manifest.directory);
+        return undefined;
+      }
+    }
+    this.#touch(key);
+    return { value: manifest.value, ...(directory ? { directory } : {}) };
+  }
+
+  /** A new directory to write a form into, within the cache; `removeWork` or `commit` ends it. */
+  newWork(): string {
+    const name = `work.${this.#options.owner}.${processIdentity(process.pid)}.${randomBytes(6).toString('hex')}`;
+    const directory = join(this.#options.directory, name);
+    mkdirSync(directory, { mode: 0o700 });
+    return directory;
+  }
+
+  /** Removes a directory of `newWork` with what is in it. */
+  removeWork(directory: string): void {
+    rmSync(directory, { recursive: true, force: true });
+  }
+
+  /**
+   * Stores an entry, with the files of `from` (a directory on the same file system, which is moved). The entry is
+   * handed out by this, as by `read`.
+   */
+  async commit(key: string, value: T, from?: string): Promise<CacheEntry<T>> {
+    if (!from) {
+      this.#writeManifest(key, { value, files: [] });
+      return { value };
+    }
+    const files = [];
+    for (const name of readdirSync(from)) {
+      const path = join(from, name);
+      chmodSync(path, 0o400);
+      files.push({ name, bytes: statSync(path).size, hash: await this.#options.hashFile(path) });
+    }
+    const name = `${key}.${randomBytes(4).toString('hex')}.d`;
+    const directory = join(this.#options.directory, name);
+    this.#markInUse(from);
+    renameSync(from, directory);
+    this.#writeManifest(key, { value, directory: name, files });
+    this.evict();
+    return { value, directory };
+  }
+
+  /** Removes rubbish of ended processes, then the entries used longest ago until the rest fits the limit. */
+  evict(): void {
+    const { directory, maxBytes } = this.#options;
+    const named = new Set<string>();
+    const entries: { key: string; usedAt: number; bytes: number; forms: string | undefined }[] = [];
+    const names = readdirSync(directory);
+    for (const name of names) {
+      const info = statSync(join(directory, name), { throwIfNoEntry: false });
+      if (!info || !name.endsWith('.json')) continue;
+      const key = name.slice(0, -'.json'.length);
+      const manifest = info.size > 0 ? this.#readManifest(key) : undefined;
+      if (manifest?.directory) named.add(manifest.directory);
+      const fileBytes = manifest?.files.reduce((sum, file) => sum + file.bytes, 0) ?? 0;
+      entries.push({ key, usedAt: info.mtimeMs, bytes: info.size + fileBytes, forms: manifest?.directory });
+    }
+    for (const name of names) if (this.#isRubbish(name, named)) this.#remove(name);
+    let total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    for (const entry of entries.sort((a, b) => a.usedAt - b.usedAt)) {
+      if (total <= maxBytes) return;
+      if (entry.forms && this.#inUse(entry.forms).length > 0) continue;
+      this.#drop(entry.key, entry.forms);
+      total -= entry.bytes;
+    }
+  }
+
+  #prepareDirectory(): string | undefined {
+    const { directory } = this.#options;
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const probe = join(directory, `probe.${processIdentity(process.pid)}`);
+      writeFileSync(probe, '', { mode: 0o600 });
+      rmSync(probe);
+      this.evict();
+      return undefined;
+    } catch (error) {
+      return `the cache directory ${directory} cannot be written: ${messageOf(error)}`;
+    }
+  }
+
+  #readManifest(key: string): Manifest<T> | undefined {
+    const path = join(this.#options.directory, `${key}.json`);
+    try {
+      const text = readFileSync(path, 'utf8');
+      const body = text.slice(text.indexOf('\n') + 1);
+      return text.startsWith(`${digestOf(body)}\n`) ? (JSON.parse(body) as Manifest<T>) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #writeManifest(key: string, manifest: Manifest<T>): void {
+    const body = JSON.stringify(manifest);
+    const path = join(this.#options.directory, `${key}.json`);
+    const temporary = `${path}.${processIdentity(process.pid)}.${randomBytes(4).toString('hex')}.tmp`;
+    writeFileSync(temporary, `${digestOf(body)}\n${body}`, { mode: 0o600 });
+    renameSync(temporary, path);
+  }
+
+  #touch(key: string): void {
+    try {
+      const now = new Date();
+      utimesSync(join(this.#options.directory, `${key}.json`), now, now);
+    } catch {
+      // A cache that can only be read serves all the same; it has no order of use.
+    }
+  }
+
+  async #isWhole(path: string, bytes: number, hash: string): Promise<boolean> {
+    if (statSync(path, { throwIfNoEntry: false })?.size !== bytes) return false;
+    return (await this.#options.hashFile(path)) === hash;
+  }
+
+  /** Removes an entry; a form that a living process was handed stays until that process has ended. */
+  #drop(key: string, forms: string | undefined): void {
+    try {
+      rmSync(join(this.#options.directory, `${key}.json`), { force: true });
+      if (forms && this.#inUse(forms).length === 0) this.#remove(forms);
+    } catch {
+      // Read-only: the damaged entry stays and is found damaged again.
+    }
+  }
+
+  #markOf(directory: string): string {
+    return join(directory, inUsePrefix + this.#options.owner);
+  }
+
+  /** Keeps others from evicting the form; tells whether the mark is new. */
+  #markInUse(directory: string): boolean {
+    try {
+      writeFileSync(this.#markOf(directory), '', { mode: 0o600, flag: 'wx' });
+      return true;
+    } catch {
+      // Marked before, or read-only, and then nobody evicts from it either.
+      return false;
+    }
+  }
+
+  /** Living processes that were handed the form. Marks of ended ones are removed. */
+  #inUse(name: string): string[] {
+    const directory = join(this.#options.directory, name);
+    if (!existsSync(directory)) return [];
+    const owners = readdirSync(directory)
+      .filter((file) => file.startsWith(inUsePrefix))
+      .map((file) => file.slice(inUsePrefix.length));
+    for (const owner of owners.filter((other) => !isAlive(other))) {
+      rmSync(join(directory, inUsePrefix + owner), { force: true });
+    }
+    return owners.filter(isAlive);
+  }
+
+  #isRubbish(name: string, named: ReadonlySet<string>): boolean {
+    if (name.endsWith('.d')) return !named.has(name) && this.#inUse(name).length === 0;
+    const maker = /^work\.[^.]+\.(\d+-\d+)\./.exec(name) ?? /\.(\d+-\d+)\.[0-9a-f]+\.tmp$/.exec(name);
+    return maker !== null && !isAlive(maker[1]!);
+  }
+
+  #remove(name: string): void {
+    rmSync(join(this.#options.directory, name), { recursive: true, force: true });
+  }
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

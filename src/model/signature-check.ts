@@ -1,0 +1,133 @@
+import { ServingError } from '../errors.js';
+import { type Signature, type Tensor, type TensorSpec, tensorBytes } from '../tensor/tensor.js';
+
+/** What requests to a version are checked against. */
+export interface SignatureRules {
+  /** Name and version, for messages. */
+  readonly label: string;
+  readonly signature: Signature;
+  /** Names whose rank the model does not tell: any shape goes. */
+  readonly anyRank: ReadonlySet<string>;
+  /** Whether rows may merge, so that all inputs must agree in their first dimension to be counted in rows. */
+  readonly canMerge: boolean;
+  /** Positions of free dimensions other than the first, as pairs of input and axis. */
+  readonly freeAxes: readonly (readonly [input: number, axis: number])[];
+}
+
+/** Inputs in the signature's order, and what the queue wants to know of them. */
+export interface CheckedInputs {
+  readonly inputs: readonly Tensor[];
+  /** Rows; 1 where rows do not merge; 0 where this request can only run alone. */
+  readonly rows: number;
+  readonly bytes: number;
+  readonly shapeKey: string;
+}
+
+/** The free axes of a signature, for `SignatureRules`. */
+export function freeAxesOf(signature: Signature): readonly (readonly [number, number])[] {
+  return signature.inputs.flatMap((spec, input) =>
+    spec.shape.flatMap((dim, axis) => (dim === -1 && axis > 0 ? [[input, axis] as const] : [])),
+  );
+}
+
+/**
+ * Puts the tensors of a request in the signature's order.
+ *
+ * @param find gives the tensor of a name, or undefined
+ * @param names all names that were sent
+ * @throws SRV_BAD_SIGNATURE for a missing or unknown name, or a datatype, rank or dimension that does not fit
+ */
+export function checkInputs(
+  rules: SignatureRules,
+  names: readonly string[],
+  find: (name: string, position: number) => Tensor | undefined,
+): CheckedInputs {
+  const specs = rules.signature.inputs;
+  const inputs: Tensor[] = [];
+  let bytes = 0;
+  for (let i = 0; i < specs.length; i++) {
+    const spec = specs[i]!;
+    const tensor = find(spec.name, i);
+    if (!tensor) throw missing(rules, names, spec);
+    checkTensor(rules, spec, tensor);
+    bytes += tensorBytes(tensor);
+    inputs.push(tensor);
+  }
+  if (names.length !== specs.length) throw unknownOrRepeated(rules, names);
+  return { inputs, rows: rowsOf(rules, inputs), bytes, shapeKey: shapeKeyOf(rules, inputs) };
+}
+
+/**
+ * Indices of the wanted outputs.
+ *
+ * @throws SRV_BAD_SIGNATURE for a name that the model does not give
+ */
+export function checkOutputs(rules: SignatureRules, wanted: readonly string[]): readonly number[] {
+  const indices = wanted.map((name) => {
+    const index = rules.signature.outputs.findIndex((spec) => spec.name === name);
+    if (index >= 0) return index;
+    throw new ServingError(
+      'SRV_BAD_SIGNATURE',
+      `unexpected inference output '${name}' for model ${rules.label}; it gives ${listNames(rules.signature.outputs)}`,
+    );
+  });
+  if (new Set(indices).size === indices.length) return indices;
+  throw new ServingError(
+    'SRV_BAD_SIGNATURE',
+    `an output of model ${rules.label} is asked for twice: ${wanted}`,
+  );
+}
+
+function checkTensor(rules: SignatureRules, spec: TensorSpec, tensor: Tensor): void {
+  if (tensor.datatype !== spec.datatype) {
+    throw new ServingError(
+      'SRV_BAD_SIGNATURE',
+      `inference input '${spec.name}' of model ${rules.label} has datatype ${tensor.datatype}; expected ${spec.datatype}`,
+    );
+  }
+  const { shape } = tensor;
+  const expected = spec.shape;
+  let isFitting = shape.length === expected.length;
+  for (let i = 0; isFitting && i < shape.length; i++) {
+    isFitting = expected[i] === -1 || expected[i] === shape[i];
+  }
+  if (!isFitting && !rules.anyRank.has(spec.name)) {
+    throw new ServingError(
+      'SRV_BAD_SIGNATURE',
+      `unexpected shape for input '${spec.name}' of model ${rules.label}: expected [${expected}], got [${shape}]`,
+    );
+  }
+}
+
+function rowsOf(rules: SignatureRules, inputs: readonly Tensor[]): number {
+  if (!rules.canMerge) return 1;
+  const rows = inputs[0]!.shape[0]!;
+  return inputs.every((tensor) => tensor.shape[0] === rows) ? rows : 0;
+}
+
+function shapeKeyOf(rules: SignatureRules, inputs: readonly Tensor[]): string {
+  if (rules.freeAxes.length === 0) return '';
+  return rules.freeAxes.map(([input, axis]) => inputs[input]!.shape[axis]).join();
+}
+
+function missing(rules: SignatureRules, names: readonly string[], spec: TensorSpec): ServingError {
+  return new ServingError(
+    'SRV_BAD_SIGNATURE',
+    `expected ${rules.signature.inputs.length} inputs but got ${names.length} inputs for model ${rules.label}: ` +
+      `'${spec.name}' is missing; got [${names.join(', ')}], expected ${listNames(rules.signature.inputs)}`,
+  );
+}
+
+function unknownOrRepeated(rules: SignatureRules, names: readonly string[]): ServingError {
+  const known = new Set(rules.signature.inputs.map((spec) => spec.name));
+  const unknown = names.find((name) => !known.has(name));
+  const what = unknown === undefined ? 'an input is sent twice' : `unexpected inference input '${unknown}'`;
+  return new ServingError(
+    'SRV_BAD_SIGNATURE',
+    `${what} for model ${rules.label}; got [${names.join(', ')}], expected ${listNames(rules.signature.inputs)}`,
+  );
+}
+
+function listNames(specs: readonly TensorSpec[]): string {
+  return `[${specs.map((spec) => spec.name).join(', ')}]`;
+}

@@ -1,0 +1,163 @@
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { Histogram } from './histogram.js';
+import { type ModelStats, stages } from './model-stats.js';
+
+/** One version's numbers at the time of a scrape. */
+export interface VersionMetrics {
+  readonly model: string;
+  readonly version: number;
+  readonly stats: ModelStats;
+  readonly queueSize: number;
+  readonly inFlight: number;
+  readonly fileBytes: number;
+}
+
+/** The runtime's numbers at the time of a scrape. */
+export interface RuntimeMetrics {
+  readonly versions: readonly VersionMetrics[];
+  readonly devices: readonly {
+    readonly device: string;
+    readonly instances: number;
+    readonly busyMs: number;
+    readonly totalMs: number;
+  }[];
+  readonly queueBytes: number;
+  readonly slabBytes: number;
+  /** Requests that were refused before a version was found, by protocol and code. */
+  readonly refusals: ReadonlyMap<string, number>;
+}
+
+interface BusySample {
+  readonly busyMs: number;
+  readonly totalMs: number;
+}
+
+/**
+ * Writes all metrics in Prometheus' text format. Names are fixed and documented in docs/metrics.md.
+ *
+ * Node's own metrics (heap, event-loop lag, CPU) come from prom-client; those of requests are written here, from
+ * counters that cost nothing to keep.
+ */
+export class MetricsPage {
+  readonly #registry = new Registry();
+  readonly #collect: () => RuntimeMetrics;
+  readonly #lastBusy = new Map<string, BusySample>();
+
+  constructor(collect: () => RuntimeMetrics) {
+    this.#collect = collect;
+    collectDefaultMetrics({ register: this.#registry, prefix: 'onnx_serving_process_' });
+  }
+
+  async text(): Promise<string> {
+    const numbers = this.#collect();
+    const lines: string[] = [];
+    this.#writeRequests(lines, numbers);
+    this.#writeDevices(lines, numbers);
+    return `${lines.join('\n')}\n${await this.#registry.metrics()}`;
+  }
+
+  close(): void {
+    this.#registry.clear();
+  }
+
+  #writeRequests(lines: string[], { versions, refusals, queueBytes, slabBytes }: RuntimeMetrics): void {
+    head(lines, 'onnx_serving_requests_total', 'counter', 'Requests answered, by outcome: ok or an error code.');
+    for (const [key, count] of refusals) {
+      const [protocol, code] = key.split(' ');
+      lines.push(
+        `onnx_serving_requests_total{model="",version="",protocol="${protocol}",code="${code}"} ${count}`,
+      );
+    }
+    for (const { model, version, stats } of versions) {
+      for (const [protocol, outcomes] of stats.requests) {
+        for (const [code, count] of outcomes) {
+          lines.push(
+            `onnx_serving_requests_total{${labels(model, version)},protocol="${protocol}",code="${code}"} ${count}`,
+          );
+        }
+      }
+    }
+    const used = versions.filter(({ stats }) => stats.stages.total.count > 0 || stats.executionCount > 0);
+    head(lines, 'onnx_serving_stage_seconds', 'histogram', 'Time that requests spent in each stage.');
+    for (const { model, version, stats } of used) {
+      for (const stage of stages) {
+        const histogram = stats.stages[stage];
+        writeHistogram(
+          lines,
+          'onnx_serving_stage_seconds',
+          `${labels(model, version)},stage="${stage}"`,
+          histogram,
+        );
+      }
+    }
+    head(lines, 'onnx_serving_batch_rows', 'histogram', 'Rows of the batches that were run.');
+    for (const { model, version, stats } of used) {
+      writeHistogram(lines, 'onnx_serving_batch_rows', labels(model, version), stats.batchRows);
+    }
+    gauge(lines, 'onnx_serving_queue_depth', 'Requests that wait.', versions, ({ queueSize }) => queueSize);
+    gauge(lines, 'onnx_serving_in_flight', 'Requests that are being run.', versions, ({ inFlight }) => inFlight);
+    gauge(
+      lines,
+      'onnx_serving_loaded_bytes',
+      'Size of the files of loaded versions.',
+      versions,
+      ({ fileBytes }) => fileBytes,
+    );
+    head(lines, 'onnx_serving_queue_bytes', 'gauge', 'Tensor bytes that wait in all queues.');
+    lines.push(`onnx_serving_queue_bytes ${queueBytes}`);
+    head(lines, 'onnx_serving_slab_bytes', 'gauge', 'Memory of all slabs.');
+    lines.push(`onnx_serving_slab_bytes ${slabBytes}`);
+  }
+
+  #writeDevices(lines: string[], { devices }: RuntimeMetrics): void {
+    head(lines, 'onnx_serving_workers', 'gauge', 'Instances of a device.');
+    for (const { device, instances } of devices) {
+      lines.push(`onnx_serving_workers{device="${device}"} ${instances}`);
+    }
+    head(lines, 'onnx_serving_worker_busy_seconds_total', 'counter', 'Time that instances were busy, summed.');
+    for (const { device, busyMs } of devices) {
+      lines.push(`onnx_serving_worker_busy_seconds_total{device="${device}"} ${busyMs / 1000}`);
+    }
+    head(lines, 'onnx_serving_worker_busy_ratio', 'gauge', 'Busy share of the instances since the last scrape.');
+    for (const { device, busyMs, totalMs } of devices) {
+      const last = this.#lastBusy.get(device) ?? { busyMs: 0, totalMs: 0 };
+      this.#lastBusy.set(device, { busyMs, totalMs });
+      const ratio = totalMs > last.totalMs ? (busyMs - last.busyMs) / (totalMs - last.totalMs) : 0;
+      lines.push(`onnx_serving_worker_busy_ratio{device="${device}"} ${ratio}`);
+    }
+  }
+}
+
+function head(lines: string[], name: string, type: string, help: string): void {
+  lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+}
+
+function gauge(
+  lines: string[],
+  name: string,
+  help: string,
+  versions: readonly VersionMetrics[],
+  value: (version: VersionMetrics) => number,
+): void {
+  head(lines, name, 'gauge', help);
+  for (const version of versions) {
+    lines.push(`${name}{${labels(version.model, version.version)}} ${value(version)}`);
+  }
+}
+
+function labels(model: string, version: number): string {
+  return `model="${model.replace(/["\\\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`))}",version="${version}"`;
+}
+
+function writeHistogram(lines: string[], name: string, labelText: string, histogram: Histogram): void {
+  let total = 0;
+  histogram.bounds.forEach((bound, index) => {
+    total += histogram.counts[index]!;
+    lines.push(`${name}_bucket{${labelText},le="${bound}"} ${total}`);
+  });
+  lines.push(
+    `${name}_bucket{${labelText},le="+Inf"} ${histogram.count}`,
+    `${name}_sum{${labelText}} ${histogram.sum}`,
+    `${name}_count{${labelText}} ${histogram.count}`,
+  );
+}

@@ -1,0 +1,261 @@
+import type { Batcher } from './batching/batcher.js';
+import { ByteBudget } from './batching/byte-budget.js';
+import { type Clock, systemClock } from './batching/clock.js';
+import { Scheduler } from './batching/scheduler.js';
+import { resolveRuntimeConfig } from './config/load.js';
+import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
+import { ServingError } from './errors.js';
+import { openGroups, requireProviders } from './instance/device-groups.js';
+import type { InstanceGroup } from './instance/instance-group.js';
+import { MainInstance } from './instance/main-instance.js';
+import { SlotAllocator } from './instance/slab.js';
+import { ModelLoader } from './model/model-loader.js';
+import { ModelRegistry } from './model/model-registry.js';
+import { Preparer } from './model/preparer.js';
+import { ModelService } from './model-service.js';
+import { type Logger, silentLogger } from './observe/logger.js';
+import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
+import { findAllModels, type RepositoryEntry } from './repository/layout.js';
+import type { ModelStatus } from './server/service.js';
+import type { Tensor, TensorMap } from './tensor/tensor.js';
+
+/** What a runtime may be handed instead of making it itself. */
+export interface RuntimeDependencies {
+  /** @default no log */
+  readonly logger?: Logger;
+  /** @default the system's clock */
+  readonly clock?: Clock;
+  /** Module of the worker's tasks; for tests of what happens when a worker fails. */
+  readonly workerFile?: string;
+}
+
+/** Options of one inference. */
+export interface InferOptions {
+  /** Version to run. @default the newest that is ready */
+  readonly version?: number;
+  /** Names of the wanted outputs. @default all */
+  readonly outputs?: readonly string[];
+  /** How long the request may wait for its run, in ms. @default the model's, else request_timeout_ms */
+  readonly timeoutMs?: number;
+  /** 1 is the most urgent; each level is worth a second of waiting. @default 5 */
+  readonly priority?: number;
+  /** Withdraws the request while it waits; once it runs, its result is dropped. */
+  readonly signal?: AbortSignal;
+}
+
+/** What an inference gives back. */
+export interface InferResult {
+  readonly model: string;
+  readonly version: number;
+  /** Output tensors by name; the caller owns them. */
+  readonly outputs: TensorMap;
+}
+
+/**
+ * Opens a runtime: finds the models, prepares them, loads them into the instances of each device.
+ *
+ * A model that cannot be loaded does not stop the others: it is listed as `failed` with its reason.
+ *
+ * @example
+ * const rt = await openRuntime({ models: [{ path: './model.onnx', name: 'mlp' }] });
+ * const { outputs } = await rt.infer('mlp', { x: tensor('FP32', [1, 4], [1, 2, 3, 4]) });
+ * await rt.close();
+ * @throws SRV_BAD_CONFIG for options that are not valid, SRV_PROVIDER_MISSING when a card's provider is not
+ * installed, SRV_IO when the repository cannot be read
+ */
+export async function openRuntime(
+  options: RuntimeOptions,
+  dependencies: RuntimeDependencies = {},
+): Promise<Runtime> {
+  const runtime = new Runtime(resolveRuntimeConfig(options), dependencies);
+  try {
+    await runtime.start();
+    return runtime;
+  } catch (error) {
+    await runtime.close({ timeoutMs: 0 });
+    throw error;
+  }
+}
+
+/** An open runtime: models, their queues and the instances that run them. Made by `openRuntime`. */
+export class Runtime {
+  readonly config: RuntimeConfig;
+  /** What a front end needs: the same models, queue and limits as `infer`. */
+  readonly service: ModelService;
+  readonly #logger: Logger;
+  readonly #groups: readonly InstanceGroup[];
+  readonly #scheduler: Scheduler;
+  readonly #slots: SlotAllocator;
+  readonly #queueBytes: ByteBudget;
+  readonly #preparer: Preparer;
+  readonly #registry = new ModelRegistry();
+  readonly #metrics: MetricsPage;
+  #closing: Promise<void> | undefined;
+
+  /** @internal Use `openRuntime`. */
+  constructor(config: RuntimeConfig, dependencies: RuntimeDependencies) {
+    const clock = dependencies.clock ?? systemClock;
+    this.config = config;
+    this.#logger = dependencies.logger ?? silentLogger();
+    this.#scheduler = new Scheduler(clock);
+    this.#slots = new SlotAllocator({ maxBytes: config.maxSlabBytes });
+    this.#queueBytes = new ByteBudget(config.maxQueueBytes);
+    this.#groups = openGroups(config, {
+      workerFile: dependencies.workerFile,
+      events: {
+        onIdle: () => this.#scheduler.onIdle(),
+        onInstanceLost: (group, index, reason) =>
+          this.#logger.error({ device: group.device.name, instance: index }, `instance lost: ${reason}`),
+        onInstanceReplaced: (group, index, failures) =>
+          this.#logger.warn({ device: group.device.name, instance: index, failures }, 'instance replaced'),
+      },
+    });
+    this.#preparer = new Preparer({
+      cacheDirectory: config.cacheDir,
+      cacheMaxBytes: config.cacheBytes,
+      modelTimeoutMs: config.prepareTimeoutMs,
+      onEngineLine: (line, path) => this.#logger.debug({ path }, `engine: ${line}`),
+    });
+    const loader = new ModelLoader({
+      config,
+      groups: this.#groups,
+      mainInstance: config.idlePath === 'auto' ? new MainInstance() : undefined,
+      preparer: this.#preparer,
+      scheduler: this.#scheduler,
+      slots: this.#slots,
+      queueBytes: this.#queueBytes,
+      clock,
+    });
+    this.#metrics = new MetricsPage(() => this.#collectMetrics());
+    this.service = new ModelService({
+      registry: this.#registry,
+      loader,
+      clock,
+      logger: this.#logger,
+      modelControl: config.modelControl,
+      findEntries: async (name) => (await findAllModels(config)).filter((entry) => entry.name === name),
+      metrics: () => this.#metrics.text(),
+    });
+  }
+
+  /** @internal Finds and loads the models of the configuration. */
+  async start(): Promise<void> {
+    await requireProviders(this.#groups);
+    const byName = new Map<string, RepositoryEntry[]>();
+    for (const entry of await findAllModels(this.config)) {
+      byName.set(entry.name, [...(byName.get(entry.name) ?? []), entry]);
+    }
+    // Why a model cannot be served is kept with it; the others go on.
+    await Promise.allSettled(
+      [...byName].map(([name, entries]) => this.service.loadEntries(name, entries)),
+    );
+  }
+
+  /** Whether requests may come: no drain has begun and at least one version is ready. */
+  get isReady(): boolean {
+    return this.service.isReady;
+  }
+
+  /** Every version that is known, failed ones with their reason. */
+  listModels(): readonly ModelStatus[] {
+    return this.service.listModels();
+  }
+
+  /** All metrics in Prometheus' text format. */
+  metrics(): Promise<string> {
+    return this.service.metrics();
+  }
+
+  /**
+   * Runs a model in this process, through the same queue as every other request. The event loop is not held.
+   *
+   * @param inputs tensors by name, see `tensor()`; they must not change until the promise is settled
+   * @throws SRV_MODEL_NOT_FOUND, SRV_MODEL_NOT_READY, SRV_BAD_SIGNATURE, SRV_QUEUE_FULL, SRV_DEADLINE_EXCEEDED,
+   * SRV_CANCELLED, SRV_MODEL_RUN_FAILED, SRV_SHUTTING_DOWN
+   */
+  async infer(model: string, inputs: TensorMap, options: InferOptions = {}): Promise<InferResult> {
+    if (this.#closing) throw new ServingError('SRV_SHUTTING_DOWN', 'the runtime is closed');
+    const answer = await this.service.infer({
+      model,
+      version: options.version,
+      inputs: Object.entries(inputs).map(([name, tensor]) => ({ name, tensor })),
+      outputs: options.outputs,
+      timeoutMs: options.timeoutMs,
+      priority: options.priority,
+      signal: options.signal,
+      protocol: 'process',
+      origin: 'process',
+    });
+    answer.recordEncode(0);
+    const outputs: Record<string, Tensor> = {};
+    for (const { name, tensor } of answer.outputs) outputs[name] = tensor;
+    return { model: answer.model, version: answer.version, outputs };
+  }
+
+  /**
+   * Drains: takes no new requests, answers the accepted ones, then ends the instances. Further calls wait for the
+   * same end and may shorten the time.
+   *
+   * @param options.timeoutMs after which waiting requests are answered with SRV_SHUTTING_DOWN; running ones are
+   * always awaited, because ending a thread inside the engine aborts the process. @default drain_timeout_ms
+   */
+  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#closing ??= this.#close();
+    const timer = setTimeout(() => this.#giveUpWaiting(), options.timeoutMs ?? this.config.drainTimeoutMs);
+    try {
+      await this.#closing;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.service.drain();
+    await this.#preparer.close();
+    await Promise.all(this.#batchers().map((batcher) => batcher.close()));
+    this.#scheduler.close();
+    await Promise.all(this.#groups.map((group) => group.close()));
+    this.#slots.close();
+    this.#metrics.close();
+  }
+
+  #giveUpWaiting(): void {
+    const reason = new ServingError('SRV_SHUTTING_DOWN', 'the server drains and its drain timeout has passed');
+    for (const batcher of this.#batchers()) void batcher.close(reason);
+  }
+
+  #batchers(): readonly Batcher[] {
+    return this.#registry.versions().flatMap(({ served }) => (served ? [served.batcher] : []));
+  }
+
+  #collectMetrics(): RuntimeMetrics {
+    return {
+      versions: this.#registry.versions().flatMap((version) => {
+        const { served } = version;
+        if (!served) return [];
+        return [
+          {
+            model: version.name,
+            version: version.version,
+            stats: version.stats,
+            queueSize: served.batcher.queueSize,
+            inFlight: served.batcher.inFlight,
+            fileBytes: served.prepared.fileBytes,
+          },
+        ];
+      }),
+      devices: this.#groups.map((group) => ({
+        device: group.device.name,
+        instances: group.size,
+        ...group.usage,
+      })),
+      queueBytes: this.#queueBytes.used,
+      slabBytes: this.#slots.bytes,
+      refusals: this.service.refusals,
+    };
+  }
+}

@@ -1,0 +1,100 @@
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify';
+import { resolveServerConfig } from '../config/load.js';
+import type { ServerConfig, ServerOptions } from '../config/schema.js';
+import { type Logger, silentLogger } from '../observe/logger.js';
+import { addServingRoutes } from './plugin.js';
+import type { InferenceService } from './service.js';
+
+/** A runtime as the server sees it: whoever has a service can be served. */
+export interface Serves {
+  readonly service: InferenceService & { drain(): void };
+}
+
+/** What a server may be handed instead of making it itself. */
+export interface ServerDependencies {
+  /** @default no log */
+  readonly logger?: Logger;
+}
+
+/**
+ * Makes the HTTP server of a runtime. It is not listening yet: call `listen`. Closing it stops accepting, answers
+ * what was accepted, and leaves the runtime open.
+ *
+ * @throws SRV_BAD_CONFIG for options that are not valid
+ */
+export async function createServer(
+  runtime: Serves,
+  options: ServerOptions = {},
+  dependencies: ServerDependencies = {},
+): Promise<FastifyInstance> {
+  const config = resolveServerConfig(options);
+  const logger = dependencies.logger ?? silentLogger();
+  const app = Fastify({
+    logger: false,
+    requestIdHeader: 'x-request-id',
+    forceCloseConnections: 'idle',
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
+    requestTimeout: requestTimeoutOf(config),
+    keepAliveTimeout: config.keepAliveTimeoutMs,
+    http: {
+      headersTimeout: config.headerTimeoutMs,
+      connectionsCheckingInterval: 1000,
+    },
+  });
+  if (config.maxConnections > 0) app.server.maxConnections = config.maxConnections;
+  app.addHook('preClose', async () => runtime.service.drain());
+  app.addHook('onRequest', (request, reply, done) => {
+    const { traceparent, 'x-request-id': requestId } = request.headers;
+    if (traceparent !== undefined) reply.header('traceparent', traceparent);
+    if (requestId !== undefined) reply.header('x-request-id', requestId);
+    done();
+  });
+  if (logger.isLevelEnabled('debug')) logRequests(app, logger);
+  addServingRoutes(app, { service: runtime.service, config, logger });
+  await app.ready();
+  return app;
+}
+
+/** Options of the plugin. */
+export interface ServingPluginOptions extends ServerDependencies {
+  readonly runtime: Serves;
+  /** Limits and the reported name; the settings of a listening socket do not count here. */
+  readonly server?: ServerOptions;
+}
+
+/**
+ * Mounts all routes inside an existing Fastify service.
+ *
+ * @example
+ * await app.register(servingPlugin, { prefix: '/models', runtime: rt });
+ */
+export const servingPlugin: FastifyPluginAsync<ServingPluginOptions> = async (scope, options) => {
+  addServingRoutes(scope, {
+    service: options.runtime.service,
+    config: resolveServerConfig(options.server ?? {}),
+    logger: options.logger ?? silentLogger(),
+  });
+};
+
+function requestTimeoutOf({ headerTimeoutMs, bodyTimeoutMs }: ServerConfig): number {
+  // Node counts one time for head and body; 0 switches it off.
+  return headerTimeoutMs === 0 || bodyTimeoutMs === 0 ? 0 : headerTimeoutMs + bodyTimeoutMs;
+}
+
+function logRequests(app: FastifyInstance, logger: Logger): void {
+  app.addHook('onResponse', (request, reply, done) => {
+    const { traceparent } = request.headers;
+    logger.debug(
+      {
+        requestId: request.id,
+        method: request.method,
+        path: request.url,
+        status: reply.statusCode,
+        ms: reply.elapsedTime,
+        ...(traceparent === undefined ? {} : { traceparent }),
+      },
+      'request',
+    );
+    done();
+  });
+}

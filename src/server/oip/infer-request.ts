@@ -1,0 +1,325 @@
+import { messageOf, ServingError } from '../../errors.js';
+import { parseTensor, parseTensorAsync, scanInferBody, scanInferBodyAsync } from '../../native/binding.js';
+import { TensorArena } from '../../tensor/arena.js';
+import { type Datatype, type FixedDatatype, fixedDatatypes, isDatatype } from '../../tensor/datatype.js';
+import { elementCount, type Signature, type Tensor } from '../../tensor/tensor.js';
+import type { NamedTensor } from '../service.js';
+import { readStrings, stringsFromJson } from './string-tensor.js';
+
+/** JSON longer than this many bytes is read in another thread: the event loop would stand still for it. */
+const asyncBytes = 256 * 1024;
+
+/** An output that a request names, and whether it wants it in binary. */
+export interface RequestedOutput {
+  readonly name: string;
+  /** Absent: as the request says for all outputs. */
+  readonly binary?: boolean;
+}
+
+/** An inference request of the Open Inference Protocol, read. */
+export interface InferRequest {
+  /** To be echoed; absent when none was sent. */
+  readonly id?: string;
+  readonly inputs: readonly NamedTensor[];
+  /** Absent: all outputs. */
+  readonly outputs?: readonly RequestedOutput[];
+  /** Whether outputs that do not say otherwise are wanted in binary. */
+  readonly wantsBinary: boolean;
+  /** How long the request may wait, in ms; absent when it does not say. */
+  readonly timeoutMs?: number;
+  /** 1 is the most urgent; 0 the model's default. */
+  readonly priority: number;
+}
+
+interface Envelope {
+  readonly id?: unknown;
+  readonly parameters?: unknown;
+  readonly inputs?: unknown;
+  readonly outputs?: unknown;
+}
+
+const arena = new TensorArena();
+
+/**
+ * Reads the body of an inference request: JSON, followed by binary tensors when there is a header length.
+ *
+ * @param headerLength bytes of the JSON, from the header `Inference-Header-Content-Length`; absent: all of it
+ * @throws SRV_BAD_JSON, SRV_BAD_REQUEST, SRV_BAD_TENSOR
+ */
+export async function readInferRequest(body: Buffer, headerLength: number | undefined): Promise<InferRequest> {
+  const json = headerLength === undefined ? body : body.subarray(0, headerLength);
+  const scanned = json.length > asyncBytes ? await scanInferBodyAsync(json) : scanInferBody(json);
+  const envelope = parseEnvelope(scanned.envelope);
+  const parameters = readParameters(envelope.parameters, 'the request');
+  const binary = new BinarySections(body, headerLength);
+  const inputs: NamedTensor[] = [];
+  for (const [index, input] of requireArray(envelope.inputs, 'inputs').entries()) {
+    inputs.push(await readInput(input, index, json, scanned.sections, binary));
+  }
+  binary.requireEnd();
+  const { id, outputs } = envelope;
+  if (id !== undefined && typeof id !== 'string') throw bad(`id: expected a string, got ${show(id)}`);
+  const priority = readUnsigned(parameters.priority, 'priority') ?? 0;
+  const timeoutUs = readUnsigned(parameters.timeout, 'timeout');
+  return {
+    ...(id === undefined ? {} : { id }),
+    inputs,
+    ...(outputs === undefined ? {} : { outputs: requireArray(outputs, 'outputs').map(readOutput) }),
+    wantsBinary: readBoolean(parameters.binary_data_output, 'binary_data_output') ?? false,
+    ...(timeoutUs ? { timeoutMs: timeoutUs / 1000 } : {}),
+    priority,
+  };
+}
+
+/**
+ * Reads a raw binary request: the body is the bytes of the model's only input, a batch of one.
+ *
+ * @throws SRV_BAD_REQUEST when the model has another number of inputs or more than one free dimension,
+ * SRV_BAD_TENSOR when the bytes do not fill a shape
+ */
+export function readRawRequest(body: Buffer, signature: Signature): InferRequest {
+  const [spec, more] = signature.inputs;
+  if (!spec || more) {
+    throw bad(`a raw binary request needs a model with 1 input, this one has ${signature.inputs.length}`);
+  }
+  const { name, datatype } = spec;
+  // The batch dimension is 1; one other dimension may follow from the number of bytes.
+  const shape = spec.shape.map((dim, axis) => (axis === 0 && dim === -1 ? 1 : dim));
+  const free = shape.indexOf(-1);
+  if (free >= 0 && shape.indexOf(-1, free + 1) >= 0) {
+    throw bad(`a raw binary request needs at most one free dimension, input '${name}' has shape [${spec.shape}]`);
+  }
+  if (datatype === 'BYTES') {
+    const count = shape.reduce((product, dim) => product * Math.abs(dim), 1);
+    if (count !== 1) throw bad(`a raw binary request of BYTES needs shape [1], '${name}' has [${spec.shape}]`);
+    const one = shape.map(() => 1);
+    return raw({ name, tensor: { datatype, shape: one, data: readStrings(body, 1, name) } });
+  }
+  const { bytes } = fixedDatatypes[datatype];
+  if (free >= 0) {
+    const rest = shape.reduce((product, dim) => (dim === -1 ? product : product * dim), bytes);
+    shape[free] = rest === 0 ? 0 : Math.floor(body.length / rest);
+  }
+  const tensor = fixedFromBytes(datatype, shape, body, name);
+  return raw({ name, tensor });
+}
+
+function raw(input: NamedTensor): InferRequest {
+  return { inputs: [input], wantsBinary: true, priority: 0 };
+}
+
+/** The binary tensors behind the JSON, taken in the order of the inputs. */
+class BinarySections {
+  readonly #body: Buffer;
+  readonly #hasHeader: boolean;
+  #at: number;
+
+  constructor(body: Buffer, headerLength: number | undefined) {
+    this.#body = body;
+    this.#hasHeader = headerLength !== undefined;
+    this.#at = headerLength ?? body.length;
+  }
+
+  take(bytes: number, name: string): Buffer {
+    if (!this.#hasHeader) {
+      throw bad(
+        `input '${name}' has binary_data_size, but the request has no header Inference-Header-Content-Length`,
+      );
+    }
+    const left = this.#body.length - this.#at;
+    if (bytes > left) {
+      throw bad(`input '${name}' has binary_data_size ${bytes}, but only ${left} bytes are left in the body`);
+    }
+    this.#at += bytes;
+    return this.#body.subarray(this.#at - bytes, this.#at);
+  }
+
+  requireEnd(): void {
+    const left = this.#body.length - this.#at;
+    if (left > 0) throw bad(`${left} bytes follow the last binary tensor`);
+  }
+}
+
+function parseEnvelope(text: string): Envelope {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ServingError('SRV_BAD_JSON', `failed to parse the request JSON buffer: ${messageOf(error)}`);
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new ServingError('SRV_BAD_JSON', `the request JSON is ${show(value)}; expected an object`);
+}
+
+async function readInput(
+  value: unknown,
+  index: number,
+  json: Buffer,
+  sections: ArrayLike<number>,
+  binary: BinarySections,
+): Promise<NamedTensor> {
+  const input = requireObject(value, `inputs[${index}]`);
+  const { name } = input;
+  if (typeof name !== 'string') throw bad(`inputs[${index}].name: expected a string, got ${show(name)}`);
+  const { datatype } = input;
+  if (!isDatatype(datatype)) {
+    throw bad(`input '${name}': datatype ${show(datatype)} is not one of the protocol's (FP32, INT64, BYTES, ...)`);
+  }
+  const shape = requireArray(input.shape, `shape of input '${name}'`) as readonly number[];
+  const count = elementCount(shape, `input '${name}'`);
+  const size = readSize(input.parameters, name);
+  if (size !== undefined) {
+    if (input.data !== undefined) throw bad(`input '${name}' has both data and binary_data_size`);
+    return { name, tensor: tensorFromBytes(datatype, shape, count, binary.take(size, name), name) };
+  }
+  if (input.data === undefined) throw bad(`input '${name}' has neither data nor binary_data_size`);
+  const start = sections[2 * (input.data as number)];
+  const end = sections[2 * (input.data as number) + 1];
+  // Every plain "data" was cut out and its place taken by its number; a key with escapes in it was not.
+  if (start === undefined || end === undefined) throw bad(`input '${name}': data must be an array under the key data`);
+  return { name, tensor: await tensorFromJson(datatype, shape, count, json, start, end, name) };
+}
+
+function readSize(parameters: unknown, name: string): number | undefined {
+  if (parameters === undefined) return undefined;
+  const read = readParameters(parameters, `input '${name}'`);
+  return readUnsigned(read.binary_data_size, `binary_data_size of input '${name}'`);
+}
+
+function tensorFromBytes(
+  datatype: Datatype,
+  shape: readonly number[],
+  count: number,
+  section: Buffer,
+  name: string,
+): Tensor {
+  return datatype === 'BYTES'
+    ? { datatype, shape, data: readStrings(section, count, name) }
+    : fixedFromBytes(datatype, shape, section, name);
+}
+
+function fixedFromBytes(
+  datatype: FixedDatatype,
+  shape: readonly number[],
+  section: Buffer,
+  name: string,
+): Tensor {
+  const { array, bytes } = fixedDatatypes[datatype];
+  const count = elementCount(shape, `input '${name}'`);
+  if (section.length !== count * bytes) {
+    throw new ServingError(
+      'SRV_BAD_TENSOR',
+      `unexpected total byte size ${section.length} for input '${name}', expected ${count * bytes} for ${datatype} [${shape}]`,
+    );
+  }
+  if (section.byteOffset % bytes === 0) {
+    return { datatype, shape, data: new array(section.buffer, section.byteOffset, count) };
+  }
+  const data = arena.take(datatype, count);
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength).set(section);
+  return { datatype, shape, data };
+}
+
+async function tensorFromJson(
+  datatype: Datatype,
+  shape: readonly number[],
+  count: number,
+  json: Buffer,
+  start: number,
+  end: number,
+  name: string,
+): Promise<Tensor> {
+  if (datatype === 'BYTES') {
+    const data = stringsFromJson(parseStrings(json.toString('utf8', start, end), name), shape, count, name);
+    return { datatype, shape, data };
+  }
+  if (datatype === 'FP16' || datatype === 'BF16') {
+    throw new ServingError(
+      'SRV_BAD_TENSOR',
+      `input '${name}': ${datatype} has no JSON form; send it as a binary tensor (binary_data_size)`,
+    );
+  }
+  // An element takes a digit and a comma at least: a huge shape over little text must not become a huge array.
+  if (count > end - start) {
+    throw new ServingError(
+      'SRV_BAD_TENSOR',
+      `input '${name}': shape [${shape}] has ${count} elements, more than its data can hold`,
+    );
+  }
+  const data = arena.take(datatype, count);
+  const { onnx } = fixedDatatypes[datatype];
+  try {
+    if (end - start > asyncBytes) await parseTensorAsync(json, start, end, onnx, shape, data);
+    else parseTensor(json, start, end, onnx, shape, data);
+  } catch (error) {
+    if (!(error instanceof ServingError)) throw error;
+    throw new ServingError(error.code, `input '${name}': ${error.message}`);
+  }
+  return { datatype, shape, data };
+}
+
+function parseStrings(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ServingError('SRV_BAD_JSON', `data of input '${name}' cannot be read: ${messageOf(error)}`);
+  }
+}
+
+function readOutput(value: unknown, index: number): RequestedOutput {
+  const output = requireObject(value, `outputs[${index}]`);
+  const { name } = output;
+  if (typeof name !== 'string') throw bad(`outputs[${index}].name: expected a string, got ${show(name)}`);
+  if (output.parameters === undefined) return { name };
+  const parameters = readParameters(output.parameters, `output '${name}'`);
+  if (parameters.classification !== undefined) {
+    throw new ServingError('SRV_BAD_REQUEST', `output '${name}': classification is not supported`);
+  }
+  const binary = readBoolean(parameters.binary_data, `binary_data of output '${name}'`);
+  return binary === undefined ? { name } : { name, binary };
+}
+
+type Parameters = Readonly<Record<string, unknown>>;
+const noParameters: Parameters = {};
+const unsupportedParameters = ['sequence_id', 'sequence_start', 'sequence_end', 'shared_memory_region'] as const;
+
+function readParameters(value: unknown, where: string): Parameters {
+  if (value === undefined) return noParameters;
+  const parameters = requireObject(value, `parameters of ${where}`);
+  for (const name of unsupportedParameters) {
+    if (parameters[name]) throw bad(`parameters of ${where}: ${name} is not supported by this server`);
+  }
+  return parameters;
+}
+
+function readUnsigned(value: unknown, where: string): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  throw bad(`${where}: expected a non-negative integer, got ${show(value)}`);
+}
+
+function readBoolean(value: unknown, where: string): boolean | undefined {
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw bad(`${where}: expected true or false, got ${show(value)}`);
+}
+
+function requireObject(value: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Readonly<Record<string, unknown>>;
+  }
+  throw bad(`${where}: expected an object, got ${show(value)}`);
+}
+
+function requireArray(value: unknown, where: string): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw bad(`${where}: expected an array, got ${show(value)}`);
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text === undefined ? 'nothing' : text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
+
+function bad(message: string): ServingError {
+  return new ServingError('SRV_BAD_REQUEST', message);
+}

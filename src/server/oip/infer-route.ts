@@ -1,0 +1,95 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { errorToData, ServingError } from '../../errors.js';
+import { chooseEncoding, compress, isWorthCompressing } from '../reply-compression.js';
+import type { InferenceService } from '../service.js';
+import { writeInferReply } from './infer-reply.js';
+import { type InferRequest, readInferRequest, readRawRequest } from './infer-request.js';
+
+/** Parameters of a path that names a model. */
+export interface ModelParams {
+  readonly model: string;
+  readonly version?: string;
+}
+
+const protocol = 'http';
+const headerLengthName = 'inference-header-content-length';
+
+/**
+ * The version number of a path.
+ *
+ * @throws SRV_MODEL_NOT_FOUND when it is not a number
+ */
+export function versionOf(params: ModelParams): number | undefined {
+  if (params.version === undefined) return undefined;
+  const version = Number(params.version);
+  if (/^\d+$/.test(params.version) && Number.isSafeInteger(version)) return version;
+  throw new ServingError(
+    'SRV_MODEL_NOT_FOUND',
+    `Request for unknown model: '${params.model}' version '${params.version}' is not a number`,
+  );
+}
+
+/** Answers `POST /v2/models/{model}[/versions/{version}]/infer`. */
+export async function inferRoute(
+  service: InferenceService,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const startedAt = performance.now();
+  const params = request.params as ModelParams;
+  const read = await readRequest(service, request, params);
+  const decodedAt = performance.now();
+  const { socket } = request.raw;
+  const answer = await service.infer({
+    model: params.model,
+    version: versionOf(params),
+    inputs: read.inputs,
+    outputs: read.outputs?.map((output) => output.name),
+    timeoutMs: read.timeoutMs,
+    priority: read.priority,
+    isAbandoned: () => socket.destroyed,
+    protocol,
+    origin: 'socket',
+    decodeSeconds: (decodedAt - startedAt) / 1000,
+  });
+  const answeredAt = performance.now();
+  const { body, headerLength } = await writeInferReply(answer, read);
+  const encoding = chooseEncoding(request.headers['accept-encoding']);
+  answer.recordEncode((performance.now() - answeredAt) / 1000);
+  if (headerLength === undefined) {
+    reply.header('content-type', 'application/json');
+  } else {
+    reply.header('content-type', 'application/octet-stream');
+    reply.header(headerLengthName, String(headerLength));
+  }
+  if (encoding === undefined || !isWorthCompressing(body.length)) return body;
+  reply.header('content-encoding', encoding);
+  reply.header('vary', 'accept-encoding');
+  return compress(body, encoding);
+}
+
+async function readRequest(
+  service: InferenceService,
+  request: FastifyRequest,
+  params: ModelParams,
+): Promise<InferRequest> {
+  try {
+    const body = request.body instanceof Buffer ? request.body : Buffer.alloc(0);
+    const headerLength = readHeaderLength(request.headers[headerLengthName], body.length);
+    if (headerLength !== 0) return await readInferRequest(body, headerLength);
+    return readRawRequest(body, service.model(params.model, versionOf(params)).signature);
+  } catch (error) {
+    service.recordRefusal(params.model, Number(params.version) || undefined, protocol, errorToData(error).code);
+    throw error;
+  }
+}
+
+function readHeaderLength(value: string | string[] | undefined, bodyLength: number): number | undefined {
+  if (value === undefined) return undefined;
+  const length = Number(value);
+  if (typeof value === 'string' && /^\d+$/.test(value) && length <= bodyLength) return length;
+  throw new ServingError(
+    'SRV_BAD_REQUEST',
+    `Inference-Header-Content-Length is '${value}'; expected a number from 0 to the body's length, ${bodyLength}`,
+  );
+}

@@ -1,0 +1,103 @@
+import type { ServerConfig } from '../../config/schema.js';
+import { errorToData, ServingError } from '../../errors.js';
+import { packageVersion } from '../../package-version.js';
+import type { AddRoute } from '../plugin.js';
+import type { InferenceService } from '../service.js';
+import { inferRoute, type ModelParams, versionOf } from './infer-route.js';
+import { configOf, indexEntryOf, metadataOf, statisticsOf } from './model-documents.js';
+
+const extensions = [
+  'binary_tensor_data',
+  'model_configuration',
+  'model_repository',
+  'parameters',
+  'schedule_policy',
+  'statistics',
+];
+
+/** Adds the routes of the Open Inference Protocol v2 and of Triton's extensions to it. */
+export function addOipRoutes(
+  add: AddRoute,
+  service: InferenceService,
+  config: Pick<ServerConfig, 'serverName'>,
+): void {
+  add('GET', '/v2', async () => ({ name: config.serverName, version: packageVersion, extensions }));
+  add('GET', '/v2/health/live', async () => ({ live: true }));
+  add('GET', '/v2/health/ready', async (_request, reply) => {
+    const ready = service.isReady;
+    if (!ready) reply.code(503);
+    return { ready };
+  });
+  add('GET', '/v2/models', async () => ({
+    models: [...new Set(service.listModels().flatMap(({ name, state }) => (state === 'ready' ? [name] : [])))],
+  }));
+  add('GET', '/v2/models/stats', async () => ({
+    model_stats: service
+      .listModels()
+      .filter(({ state }) => state === 'ready')
+      .map(({ name, version }) => statisticsOf(service.model(name, version))),
+  }));
+  for (const model of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
+    addModelRoutes(add, model, service);
+  }
+  addRepositoryRoutes(add, service);
+}
+
+function addModelRoutes(add: AddRoute, path: string, service: InferenceService): void {
+  add('POST', `${path}/infer`, (request, reply) => inferRoute(service, request, reply));
+  add('GET', path, async ({ params }) => metadataOf(viewOf(service, params)));
+  add('GET', `${path}/config`, async ({ params }) => configOf(viewOf(service, params)));
+  add('GET', `${path}/stats`, async ({ params }) => ({
+    model_stats: [statisticsOf(viewOf(service, params))],
+  }));
+  add('GET', `${path}/ready`, async ({ params }, reply) => {
+    const { model } = params as ModelParams;
+    try {
+      viewOf(service, params);
+      return { name: model, ready: true };
+    } catch (error) {
+      const { code, message } = errorToData(error);
+      if (code === 'SRV_MODEL_NOT_FOUND') throw error;
+      reply.code(503);
+      return { name: model, ready: false, error: message };
+    }
+  });
+}
+
+function addRepositoryRoutes(add: AddRoute, service: InferenceService): void {
+  add('POST', '/v2/repository/index', async ({ body }) => {
+    const { ready } = readJson(body);
+    const models = service.listModels();
+    return models.filter(({ state }) => ready !== true || state === 'ready').map(indexEntryOf);
+  });
+  add('POST', '/v2/repository/models/:model/load', async ({ params, body }) => {
+    const { parameters } = readJson(body);
+    if (parameters && Object.keys(parameters).length > 0) {
+      throw new ServingError(
+        'SRV_BAD_REQUEST',
+        `load: the parameters ${Object.keys(parameters)} are not supported; the model is loaded as it lies in the repository`,
+      );
+    }
+    await service.loadModel((params as ModelParams).model);
+    return '';
+  });
+  add('POST', '/v2/repository/models/:model/unload', async ({ params }) => {
+    await service.unloadModel((params as ModelParams).model);
+    return '';
+  });
+}
+
+function viewOf(service: InferenceService, params: unknown): ReturnType<InferenceService['model']> {
+  return service.model((params as ModelParams).model, versionOf(params as ModelParams));
+}
+
+function readJson(body: unknown): { readonly ready?: unknown; readonly parameters?: object } {
+  if (!(body instanceof Buffer) || body.length === 0) return {};
+  try {
+    const value: unknown = JSON.parse(body.toString());
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // The same answer as for JSON that is no object.
+  }
+  throw new ServingError('SRV_BAD_JSON', 'failed to parse the request JSON buffer: expected an object');
+}

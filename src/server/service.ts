@@ -1,0 +1,104 @@
+import type { ErrorCode, ServingError } from '../errors.js';
+import type { VersionState } from '../lifecycle/version.js';
+import type { ModelStats } from '../observe/model-stats.js';
+import type { Signature, Tensor } from '../tensor/tensor.js';
+
+/** A tensor under the name of an input or output. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly tensor: Tensor;
+}
+
+/** One inference as a protocol hands it to the service. */
+export interface InferCall {
+  readonly model: string;
+  /** Absent: the newest ready version. */
+  readonly version?: number | undefined;
+  readonly inputs: readonly NamedTensor[];
+  /** Names of the wanted outputs; absent: all. */
+  readonly outputs?: readonly string[] | undefined;
+  /** How long the request may wait for its run, in ms; absent: the model's default. */
+  readonly timeoutMs?: number | undefined;
+  /** 1 is the most urgent; absent or 0: the model's default. */
+  readonly priority?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Tells whether the caller went away; asked before the request is run. */
+  readonly isAbandoned?: (() => boolean) | undefined;
+  /** Label of metrics: `http`, `process`. */
+  readonly protocol: string;
+  readonly origin: 'process' | 'socket';
+  /** What reading the request took, in seconds; absent where nothing was read. */
+  readonly decodeSeconds?: number | undefined;
+}
+
+/** An answered inference. The tensors are the caller's own. */
+export interface InferAnswer {
+  readonly model: string;
+  readonly version: number;
+  readonly outputs: readonly NamedTensor[];
+  /** Records what writing the reply took, in seconds. */
+  recordEncode(seconds: number): void;
+}
+
+/** A version as operators see it. */
+export interface ModelStatus {
+  readonly name: string;
+  readonly version: number;
+  readonly state: VersionState;
+  /** Why it failed, or what an operator should know; absent when there is nothing to say. */
+  readonly reason?: string;
+  readonly error?: ServingError;
+  /** Devices that hold it, such as `cpu` or `cuda:0`. */
+  readonly devices: readonly string[];
+  readonly signature?: Signature;
+  /** Outputs that no protocol type carries; the model is served without them. */
+  readonly hiddenOutputs?: readonly string[];
+  /** Slowest instance's load time in ms; absent before the load. */
+  readonly loadMs?: number;
+  /** How predictors load it: `original`, `prepared`, `prepacked`. */
+  readonly form?: string;
+  readonly formReason?: string;
+}
+
+/** A ready version in full. */
+export interface ModelView extends ModelStatus {
+  readonly signature: Signature;
+  /** Names of inputs and outputs of unknown rank. */
+  readonly anyRank: ReadonlySet<string>;
+  /** All ready versions of the model, ascending. */
+  readonly readyVersions: readonly number[];
+  /** Rows of a batch at most; 0 where rows of different requests do not merge. */
+  readonly maxBatchSize: number;
+  readonly maxQueueDelayUs: number;
+  /** Instances that hold it, by device. */
+  readonly instances: readonly { readonly device: string; readonly count: number }[];
+  readonly stats: ModelStats;
+  readonly fileBytes: number;
+}
+
+/** What a front end needs of a runtime. Errors are `ServingError`s. */
+export interface InferenceService {
+  /** Whether new requests may come: at least one version is ready and no drain has begun. */
+  readonly isReady: boolean;
+  infer(call: InferCall): Promise<InferAnswer>;
+  /** Every version that is known, failed ones included. */
+  listModels(): readonly ModelStatus[];
+  /**
+   * A ready version; without `version` the newest.
+   *
+   * @throws SRV_MODEL_NOT_FOUND when the name or version is unknown, SRV_MODEL_NOT_READY when none is ready
+   */
+  model(name: string, version?: number): ModelView;
+  /**
+   * Loads, or loads again, a model of the repository.
+   *
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND, or why the load failed
+   */
+  loadModel(name: string): Promise<void>;
+  /** Unloads all versions of a model. Waits for its running requests. */
+  unloadModel(name: string): Promise<void>;
+  /** Counts a request that was refused before `infer` was reached. */
+  recordRefusal(model: string, version: number | undefined, protocol: string, code: ErrorCode): void;
+  /** All metrics in Prometheus' text format. */
+  metrics(): Promise<string>;
+}

@@ -1,0 +1,22 @@
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { configurationPage, modelJsonPage } from '../../src/config/document.js';
+
+const pages = [
+  ['configuration.md', configurationPage()],
+  ['model-json.md', modelJsonPage()],
+] as const;
+
+for (const [name, text] of pages) {
+  test(`docs/${name} says what the schema says`, () => {
+    const file = fileURLToPath(new URL(`../../../docs/${name}`, import.meta.url));
+    if (process.env.UPDATE_DOCS === '1') writeFileSync(file, text);
+    assert.equal(
+      readFileSync(file, 'utf8'),
+      text,
+      `docs/${name} is stale: run UPDATE_DOCS=1 node --test dist/test/config/docs.test.js`,
+    );
+  });
+}

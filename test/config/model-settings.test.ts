@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { parseModelSettings, readModelSettings } from '../../src/config/model-settings.js';
+import { ServingError } from '../../src/errors.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'model-json-'));
+after(() => rmSync(directory, { recursive: true }));
+
+test('all keys of a model.json become settings in camelCase', () => {
+  const settings = parseModelSettings(
+    JSON.stringify({
+      name: 'ranker',
+      max_batch_size: 32,
+      max_queue_delay_us: 500,
+      max_queue_size: 10,
+      batching: 'on',
+      allow_split_request: false,
+      request_timeout_ms: 0,
+      gpu_ids: [0, 1],
+      predictors_per_card: 2,
+      cpu: false,
+      provider: 'tensorrt',
+      intra_op_threads: 2,
+      graph_optimization: 'basic',
+      prepare: 'off',
+      prepacking: 'on',
+      padding: { input_ids: { axes: [1], value: 0 }, words: { axes: [1], value: '' } },
+      inputs: { Ids: 'input_ids' },
+      outputs: { Score: 'dense_1' },
+      weight: 0.5,
+    }),
+    'model.json',
+  );
+  assert.deepEqual(settings, {
+    name: 'ranker',
+    maxBatchSize: 32,
+    maxQueueDelayUs: 500,
+    maxQueueSize: 10,
+    batching: 'on',
+    allowSplitRequest: false,
+    requestTimeoutMs: 0,
+    gpuIds: [0, 1],
+    predictorsPerCard: 2,
+    cpu: false,
+    provider: 'tensorrt',
+    intraOpThreads: 2,
+    graphOptimization: 'basic',
+    prepare: 'off',
+    prepacking: 'on',
+    padding: { input_ids: { axes: [1], value: 0 }, words: { axes: [1], value: '' } },
+    inputs: { Ids: 'input_ids' },
+    outputs: { Score: 'dense_1' },
+    weight: 0.5,
+  });
+});
+
+test('an empty model.json is no settings', () => {
+  assert.deepEqual(parseModelSettings('{}', 'model.json'), {});
+});
+
+test('problems of a model.json name file, path and nearest key, all at once', () => {
+  const text = JSON.stringify({
+    max_batchsize: 8,
+    maxBatchSize: 8,
+    weight: 0,
+    padding: { x: { axis: [1] } },
+    batching: 'yes',
+  });
+  assert.throws(
+    () => parseModelSettings(text, 'models/a/model.json'),
+    (error: unknown) => {
+      assert.ok(error instanceof ServingError);
+      assert.equal(error.code, 'SRV_BAD_CONFIG');
+      assert.ok(error.message.startsWith('models/a/model.json: '));
+      assert.deepEqual(error.details?.problems, [
+        'max_batchsize: unknown key; did you mean "max_batch_size"?',
+        'maxBatchSize: unknown key; did you mean "max_batch_size"?',
+        'batching: expected auto, on or off, got "yes"',
+        'padding.x.axis: unknown key; did you mean "axes"?',
+        'padding.x.axes: missing: expected a non-empty list without repetitions',
+        'weight: expected a number above 0, got 0',
+      ]);
+      return true;
+    },
+  );
+});
+
+test('two public names for one tensor of the graph are refused', () => {
+  assert.throws(
+    () => parseModelSettings('{"inputs":{"a":"x","b":"x"}}', 'model.json'),
+    /inputs: "a" and "b" both mean "x"/,
+  );
+});
+
+test('the batch axis cannot be padded', () => {
+  assert.throws(() => parseModelSettings('{"padding":{"x":{"axes":[0]}}}', 'm'), /padding\.x\.axes\[0\]/);
+});
+
+test('a model.json that is no JSON object is refused', () => {
+  for (const text of ['', '{"name":', '[]', 'null', '3']) {
+    assert.throws(() => parseModelSettings(text, 'model.json'), { code: 'SRV_BAD_CONFIG' }, text);
+  }
+});
+
+test('a key called __proto__ is an unknown key like others', () => {
+  assert.throws(() => parseModelSettings('{"__proto__": {"cpu": true}}', 'm'), /__proto__: unknown key/);
+});
+
+test('a model.json is read from its file, and one that is not there is SRV_IO', async () => {
+  const file = join(directory, 'model.json');
+  writeFileSync(file, '{"cpu": true}');
+  assert.deepEqual(await readModelSettings(file), { cpu: true });
+  await assert.rejects(readModelSettings(join(directory, 'absent.json')), { code: 'SRV_IO' });
+});
