@@ -36,7 +36,12 @@ const uint8_t* findBlock(const uint8_t* at, const uint8_t* end, Match match, boo
 /** Length of the UTF-8 sequence at `at`, or 0 when it is not valid. */
 size_t utf8SequenceBytes(const uint8_t* at, const uint8_t* end) {
   const uint8_t lead = *at;
-  const size_t bytes = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  const size_t bytes = lead < 0x80   ? 1
+                       : lead < 0xC2 ? 0
+                       : lead < 0xE0 ? 2
+                       : lead < 0xF0 ? 3
+                       : lead < 0xF5 ? 4
+                                     : 0;
   if (bytes == 0 || static_cast<size_t>(end - at) < bytes) return 0;
   for (size_t i = 1; i < bytes; ++i) {
     if ((at[i] & 0xC0) != 0x80) return 0;

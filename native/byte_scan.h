@@ -8,7 +8,8 @@ namespace onnx_serving {
 /** First `[`, `]`, `{`, `}` or `"` in [at, end), or `end`. */
 const uint8_t* findStructural(const uint8_t* at, const uint8_t* end);
 
-/** First `"`, backslash or byte below 0x20 or above 0x7F in [at, end), or `end`: where plain string text ends. */
+/** First `"`, backslash or byte below 0x20 or above 0x7F in [at, end), or `end`: where plain string text
+ * ends. */
 const uint8_t* findStringBreak(const uint8_t* at, const uint8_t* end);
 
 /**

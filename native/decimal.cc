@@ -42,7 +42,8 @@ constexpr uint64_t kPow5[] = {1,
                               1490116119384765625,
                               7450580596923828125};
 
-/** Decimal exponent of a JSON number's first significant digit, saturated; only its sign matters to the caller. */
+/** Decimal exponent of a JSON number's first significant digit, saturated; only its sign matters to the
+ * caller. */
 int64_t magnitude(const uint8_t* at, const uint8_t* last) {
   if (*at == '-') ++at;
   int64_t place = 0;
@@ -75,7 +76,8 @@ bool convert(const char* first, const char* last, T& value) {
   return std::from_chars(first, last, value).ec == std::errc();
 }
 #else
-// Standard libraries without from_chars for floating point: the C functions, in a locale whose point is a point.
+// Standard libraries without from_chars for floating point: the C functions, in a locale whose point is a
+// point.
 template <class T>
 bool convert(const char* first, const char* last, T& value) {
   static const locale_t plain = newlocale(LC_ALL_MASK, "C", nullptr);

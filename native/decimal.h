@@ -11,10 +11,10 @@ enum class DecimalOutcome : uint8_t { kOk, kMalformed, kOverflow };
 /**
  * Reads a JSON number at `at` and moves `at` behind it. What follows is the caller's business.
  *
- * The result is the double or float nearest to the decimal (ties to even), as JSON.parse gives for double. A float
- * is rounded once: where Math.fround(JSON.parse(text)) rounds twice, the two may differ in the last bit, about once
- * in 2^29 random decimals of 16 and more digits, never for digits that printTensor or a shortest-digits printer of
- * floats wrote.
+ * The result is the double or float nearest to the decimal (ties to even), as JSON.parse gives for double. A
+ * float is rounded once: where Math.fround(JSON.parse(text)) rounds twice, the two may differ in the last
+ * bit, about once in 2^29 random decimals of 16 and more digits, never for digits that printTensor or a
+ * shortest-digits printer of floats wrote.
  */
 template <class T>
 DecimalOutcome parseDecimal(const uint8_t*& at, const uint8_t* end, T& value);
@@ -44,9 +44,9 @@ inline void readDigits(const uint8_t*& at, const uint8_t* end, uint64_t& mantiss
       uint64_t word;
       std::memcpy(&word, at, sizeof word);
       // A byte of `other` is zero where the byte of the text is a digit, up to the first that is not.
-      const uint64_t other = ((word & 0xF0F0F0F0F0F0F0F0) |
-                              (((word + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4)) ^
-                             0x3333333333333333;
+      const uint64_t other =
+          ((word & 0xF0F0F0F0F0F0F0F0) | (((word + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4)) ^
+          0x3333333333333333;
       const int digits = other == 0 ? 8 : std::countr_zero(other) / 8;
       if (digits == 0) return;
       uint64_t value = (word - 0x3030303030303030) << (64 - 8 * digits);
@@ -80,8 +80,8 @@ inline bool toNearest(uint64_t mantissa, int64_t exponent, float& value) {
   if (exponent < -kMaxExactPow10 || exponent > kMaxExactPow10) return false;
   const auto rounded = static_cast<double>(mantissa);
   const double close = exponent < 0 ? rounded / kPow10[-exponent] : rounded * kPow10[exponent];
-  // `close` is rounded twice, so it lies within 2 units of the true value. Floats change only at midpoints, which
-  // as doubles end in 1 and 28 zeros: 4 units away from those the conversion gives the nearest float.
+  // `close` is rounded twice, so it lies within 2 units of the true value. Floats change only at midpoints,
+  // which as doubles end in 1 and 28 zeros: 4 units away from those the conversion gives the nearest float.
   const uint64_t tail = std::bit_cast<uint64_t>(close) & 0x1FFFFFFF;
   const uint64_t fromMidpoint = tail > 0x10000000 ? tail - 0x10000000 : 0x10000000 - tail;
   if (fromMidpoint <= 4 || close < 0x1p-126 || close > 0x1.fffffep127) return false;

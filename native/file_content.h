@@ -8,8 +8,8 @@
 namespace onnx_serving {
 
 /**
- * XXH64 of a file's bytes. The file is read, never mapped, so one that shrinks meanwhile is SRV_IO, not a signal.
- * Blocks on the disk.
+ * XXH64 of a file's bytes. The file is read, never mapped, so one that shrinks meanwhile is SRV_IO, not a
+ * signal. Blocks on the disk.
  */
 Result<uint64_t> hashFile(const std::string& path);
 

@@ -22,7 +22,8 @@ class FileDescriptor {
     struct stat facts;
     if (file.fd_ < 0 || fstat(file.fd_, &facts) != 0) return ioError("open", path, errno);
     if (S_ISDIR(facts.st_mode)) return ioError("open", path, EISDIR);
-    if (!S_ISREG(facts.st_mode)) return Status(code::kIo, "cannot open " + path + ": it is not a regular file");
+    if (!S_ISREG(facts.st_mode))
+      return Status(code::kIo, "cannot open " + path + ": it is not a regular file");
     return file;
   }
 

@@ -95,8 +95,7 @@ class Scanner {
   }
 
   Status failure(const uint8_t* at, const char* what, const char* problem) const {
-    return {code::kBadJson,
-            std::string(what) + " at byte " + std::to_string(at - begin_) + problem};
+    return {code::kBadJson, std::string(what) + " at byte " + std::to_string(at - begin_) + problem};
   }
 
   Status push(uint8_t opening, Role role) {
@@ -173,7 +172,8 @@ class Scanner {
     if (at_ == end_) return {};
     if (*at_ == '"') return skipString();
     if (*at_ != '[' && *at_ != '{') {
-      while (at_ < end_ && !isSpace(*at_) && *at_ != ',' && *at_ != ':' && scalar::findStructural(at_, at_ + 1) != at_) {
+      while (at_ < end_ && !isSpace(*at_) && *at_ != ',' && *at_ != ':' &&
+             scalar::findStructural(at_, at_ + 1) != at_) {
         ++at_;
       }
       return {};

@@ -30,14 +30,15 @@ struct InferBodyScan {
 inline constexpr int kMaxNesting = 128;
 
 /**
- * Cuts the tensor data out of the JSON text of an inference request, so that JSON.parse sees only the small rest.
+ * Cuts the tensor data out of the JSON text of an inference request, so that JSON.parse sees only the small
+ * rest.
  *
- * The envelope's grammar is left to JSON.parse and a section's to its own reader. The cut is made so that neither
- * can be fooled: keys are compared after their escapes are resolved, and a space behind the number keeps it from
- * growing into a larger one.
+ * The envelope's grammar is left to JSON.parse and a section's to its own reader. The cut is made so that
+ * neither can be fooled: keys are compared after their escapes are resolved, and a space behind the number
+ * keeps it from growing into a larger one.
  *
- * Fails with SRV_BAD_JSON and a byte offset for brackets that do not match, text that ends inside a value, more
- * than kMaxNesting levels, and bytes outside the sections that are not UTF-8.
+ * Fails with SRV_BAD_JSON and a byte offset for brackets that do not match, text that ends inside a value,
+ * more than kMaxNesting levels, and bytes outside the sections that are not UTF-8.
  */
 Result<InferBodyScan> scanInferBody(std::span<const uint8_t> body);
 

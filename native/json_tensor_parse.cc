@@ -15,7 +15,8 @@ bool isSpace(uint8_t c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'
 
 /** Moves `at` behind a word if it stands there. */
 bool takeWord(const uint8_t*& at, const uint8_t* end, std::string_view word) {
-  if (static_cast<size_t>(end - at) < word.size() || std::memcmp(at, word.data(), word.size()) != 0) return false;
+  if (static_cast<size_t>(end - at) < word.size() || std::memcmp(at, word.data(), word.size()) != 0)
+    return false;
   at += word.size();
   return true;
 }
@@ -53,7 +54,8 @@ bool readInteger(const uint8_t*& at, const uint8_t* end, T& value) {
   for (; at < end && isDigit(*at); ++at) {
     const auto digit = static_cast<uint64_t>(*at - '0');
     // 20 digits and more may wrap around; 19 never do.
-    if (at - firstDigit >= 19 && magnitude > (std::numeric_limits<uint64_t>::max() - digit) / 10) return false;
+    if (at - firstDigit >= 19 && magnitude > (std::numeric_limits<uint64_t>::max() - digit) / 10)
+      return false;
     magnitude = magnitude * 10 + digit;
   }
   if (at == firstDigit || (*firstDigit == '0' && at - firstDigit > 1)) return false;
@@ -122,7 +124,8 @@ template <class T>
 std::string expectation() {
   if constexpr (std::is_same_v<T, bool>) return "true, false, 1 or 0";
   if constexpr (std::is_floating_point_v<T>) return "a number in range, NaN, Infinity or -Infinity";
-  return std::to_string(std::numeric_limits<T>::min()) + " to " + std::to_string(std::numeric_limits<T>::max());
+  return std::to_string(std::numeric_limits<T>::min()) + " to " +
+         std::to_string(std::numeric_limits<T>::max());
 }
 
 /** What stands at `at`, fit for a log line: one token, 32 characters at most, printable. */
@@ -186,7 +189,7 @@ class TensorReader {
     if (at_ == end_ || *at_ != '[') {
       if (!shape_.empty()) return elementFailure(0, at_, "an array");
       const uint8_t* const first = at_;
-      T value;
+      T value{};
       if (!readElement(at_, end_, value) || (at_ < end_ && !isSpace(*at_))) return elementFailure(0, first);
       out_[written_++] = static_cast<Stored>(value);
       return {};
@@ -209,7 +212,8 @@ class TensorReader {
       ++at_;
     } else {
       for (;;) {
-        if (rows == shape_[dimension]) return rowFailure(dimension, opening, "more than " + std::to_string(rows));
+        if (rows == shape_[dimension])
+          return rowFailure(dimension, opening, "more than " + std::to_string(rows));
         if (Status status = readLevel(dimension + 1); !status.ok()) return status;
         ++rows;
         skipSpace();
@@ -236,7 +240,7 @@ class TensorReader {
     } else {
       for (;;) {
         const uint8_t* const first = at;
-        T value;
+        T value{};
         const bool isRead = readElement(at, end, value);
         while (at < end && isSpace(*at)) ++at;
         if (!isRead || at == end || (*at != ',' && *at != ']')) return elementFailure(written_ + read, first);
@@ -248,7 +252,8 @@ class TensorReader {
       }
     }
     at_ = at;
-    if (read != count) return isRow ? rowFailure(shape_.size() - 1, opening, std::to_string(read)) : countFailure(read, count);
+    if (read != count)
+      return isRow ? rowFailure(shape_.size() - 1, opening, std::to_string(read)) : countFailure(read, count);
     written_ += read;
     return {};
   }
@@ -264,7 +269,8 @@ class TensorReader {
 
   Status countFailure(size_t came, size_t expected) const {
     return {code::kBadTensor, "data has " + std::to_string(came) + (came == 1 ? " element" : " elements") +
-                                  ", expected " + std::to_string(expected) + " for shape " + shapeText(shape_)};
+                                  ", expected " + std::to_string(expected) + " for shape " +
+                                  shapeText(shape_)};
   }
 
   Status rowFailure(size_t dimension, const uint8_t* at, const std::string& came) const {

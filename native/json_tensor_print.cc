@@ -41,9 +41,8 @@ char* printElements(char* to, const void* elements, size_t count) {
 }
 
 char* printRun(char* to, Datatype datatype, const void* elements, size_t count) {
-  return withElementType(datatype, [&](auto tag) {
-    return printElements<typename decltype(tag)::type>(to, elements, count);
-  });
+  return withElementType(
+      datatype, [&](auto tag) { return printElements<typename decltype(tag)::type>(to, elements, count); });
 }
 
 /** Turns the last comma into the closing bracket. */

@@ -75,7 +75,8 @@ void passOn(int signal, siginfo_t* info, void* context) {
     previousAction.sa_handler(signal);
     return;
   }
-  // A fault comes again by itself when the instruction is repeated; a signal that was sent must be raised anew.
+  // A fault comes again by itself when the instruction is repeated; a signal that was sent must be raised
+  // anew.
   struct sigaction fallback = {};
   fallback.sa_handler = SIG_DFL;
   sigaction(signal, &fallback, nullptr);

@@ -9,11 +9,12 @@
 namespace onnx_serving {
 
 /**
- * Lets the process survive a mapped file that somebody truncated, whoever mapped it (the engine's weights too).
+ * Lets the process survive a mapped file that somebody truncated, whoever mapped it (the engine's weights
+ * too).
  *
- * Reading a page that is no longer in its file raises SIGBUS. The guard puts a page of zeros there, counts it and
- * lets the reader go on; the owner of the file looks at the count and stops trusting the answers. Every other
- * SIGBUS goes to the handler that was there before. Linux only; elsewhere installing does nothing.
+ * Reading a page that is no longer in its file raises SIGBUS. The guard puts a page of zeros there, counts it
+ * and lets the reader go on; the owner of the file looks at the count and stops trusting the answers. Every
+ * other SIGBUS goes to the handler that was there before. Linux only; elsewhere installing does nothing.
  */
 class MappedFileGuard {
  public:
@@ -33,7 +34,8 @@ struct MappingFacts {
   bool isWritable = false;
 };
 
-/** Finds the file mapping that holds `address` in a text of /proc/self/maps. Async-signal-safe, feed by pieces. */
+/** Finds the file mapping that holds `address` in a text of /proc/self/maps. Async-signal-safe, feed by
+ * pieces. */
 class MappingSearch {
  public:
   explicit MappingSearch(uintptr_t address) : address_(address) {}

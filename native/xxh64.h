@@ -11,8 +11,8 @@ namespace onnx_serving {
  * XXH64 over bytes that arrive in pieces.
  *
  * Written from "xxHash fast digest algorithm", version 0.2.0,
- * https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. It finds changed files, it does not withstand
- * somebody who wants two files to agree.
+ * https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. It finds changed files, it does not
+ * withstand somebody who wants two files to agree.
  */
 class Xxh64 {
  public:

@@ -3,12 +3,7 @@ import { stat } from 'node:fs/promises';
 import { resolveRuntimeConfig, type Surroundings } from '../config/load.js';
 import type { RuntimeConfig, RuntimeOptions } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
-import {
-  type OnnxConstantSummary,
-  type OnnxSummary,
-  type OnnxValueSummary,
-  readOnnxFile,
-} from '../model/onnx-file.js';
+import { type OnnxConstantSummary, type OnnxSummary, readOnnxFile } from '../model/onnx-file.js';
 import { unpreparableReason, weightBytes } from '../model/prepared-forms.js';
 import type { PreparedModel, PrepareRequest } from '../model/prepared-model.js';
 import { explainForeignFormat } from '../repository/foreign-format.js';
@@ -108,7 +103,7 @@ function section(title: string, rows: readonly (readonly string[])[]): string {
   return rows.length === 0 ? `${title}\n  none` : `${title}\n${alignedText(rows.map((row) => ['', ...row]))}`;
 }
 
-function valueCells(value: OnnxValueSummary): string[] {
+function valueCells(value: OnnxSummary['inputs'][number]): string[] {
   const type = value.kind === 'tensor' ? (value.datatype ?? `element type ${value.elementType}`) : value.kind;
   const shape = value.shape?.map((size, axis) => (size < 0 ? value.dimNames[axis] || '?' : String(size)));
   const note = value.kind === 'tensor' && value.datatype ? [] : ['not served: no protocol datatype'];

@@ -185,11 +185,11 @@ interface StopRequests {
   readonly unwatch: () => void;
 }
 
-function watchStopRequests({ onStopRequest }: Pick<ServeWorld, 'onStopRequest'>): StopRequests {
+function watchStopRequests(world: Pick<ServeWorld, 'onStopRequest'>): StopRequests {
   const listeners: ((signal: string) => void)[] = [];
   const first = new Promise<string>((done) => listeners.push(done));
   const second = new Promise<'hurried'>((done) => listeners.push(() => done('hurried')));
-  const unwatch = onStopRequest((signal) => listeners.shift()?.(signal));
+  const unwatch = world.onStopRequest((signal) => listeners.shift()?.(signal));
   return { first, second, unwatch };
 }
 
@@ -202,7 +202,7 @@ async function drain(
   app: ServedApp,
   runtime: ServedRuntime,
   timeoutMs: number,
-  { pause }: Pick<ServeWorld, 'pause'>,
+  world: Pick<ServeWorld, 'pause'>,
   { second }: StopRequests,
   logger: Logger,
 ): Promise<ServeOutcome> {
@@ -212,7 +212,7 @@ async function drain(
     return 'finished';
   };
   const finished = finish();
-  const late = pause(timeoutMs).then(() => 'late' as const);
+  const late = world.pause(timeoutMs).then(() => 'late' as const);
   const ending = await Promise.race([finished, late, second]);
   if (ending === 'finished') {
     logger.info('drained');

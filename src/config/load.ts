@@ -4,6 +4,7 @@
  * Texts become typed values first, then every problem is collected, and only a value without problems gets its
  * defaults. Precedence: flag, environment, file, default.
  */
+import { isIPv4 } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TSchema } from 'typebox';
@@ -153,7 +154,8 @@ export function loadServeConfig(inputs: ConfigInputs = {}): ServeConfig {
 
 /** Whether a host to listen on can be reached from this machine only. */
 export function isLoopback(host: unknown): boolean {
-  return typeof host === 'string' && (/^127\./.test(host) || host === '::1' || host === 'localhost');
+  if (typeof host !== 'string') return false;
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 const sectionSchemas: Readonly<Record<Section, TSchema>> = {

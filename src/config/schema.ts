@@ -67,12 +67,10 @@ export const runtimeSchema = Type.Object(
       Type.Object(
         {
           path: Type.String({ minLength: 1, path: true, description: 'A model file or directory.' }),
-          name: Type.Optional(
-            Type.String({
-              minLength: 1,
-              description: 'The name to serve it under; absent: that of its place.',
-            }),
-          ),
+          name: Type.Optional({
+            ...modelNameSchema,
+            description: 'The name to serve it under; absent: that of its place.',
+          }),
         },
         closed,
       ),

@@ -1,9 +1,9 @@
 /**
  * The known name nearest to a misspelt one, or undefined where none is near enough to be meant.
  *
- * Case, dashes and underscores do not count, so `max-batch-size` and `max_batch_size` find `maxBatchSize`.
+ * A beginning is near too: `max_batch` finds `max_batch_size`. Case, dashes and underscores do not count, so `max-batch-size` and `max_batch_size` find `maxBatchSize`.
  */
-export function nearestName(name: string, known: Iterable<string>): string | undefined {
+export function nearestName(name: string, known: readonly string[]): string | undefined {
   const wanted = bareForm(name);
   let nearest: string | undefined;
   let fewest = Number.POSITIVE_INFINITY;
@@ -14,11 +14,12 @@ export function nearestName(name: string, known: Iterable<string>): string | und
       fewest = edits;
     }
   }
-  return fewest <= Math.max(1, Math.floor(wanted.length * 0.4)) ? nearest : undefined;
+  if (fewest <= Math.max(1, Math.floor(wanted.length * 0.4))) return nearest;
+  return wanted.length < 4 ? undefined : known.find((candidate) => bareForm(candidate).startsWith(wanted));
 }
 
 /** The end of a sentence about an unknown name: `; did you mean "port"?`, or nothing. */
-export function didYouMean(name: string, known: Iterable<string>): string {
+export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = nearestName(name, known);
   return nearest === undefined ? '' : `; did you mean "${nearest}"?`;
 }

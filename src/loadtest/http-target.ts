@@ -1,15 +1,11 @@
-/**
- * A target behind HTTP. Requests go through node:http with a keep-alive agent: a well-kept client that costs about
- * 60 to 120 us of CPU a request, several times what wrk takes. The report says when the generator used most of a
- * core; beyond that rate use several generators, or one written in C.
- */
-import http from 'node:http';
-import https from 'node:https';
+/** A target behind HTTP: what is asked before a load, and the requests of the load itself. */
 import Type from 'typebox';
 import Value from 'typebox/value';
 import { messageOf, ServingError } from '../errors.js';
 import { isDatatype } from '../tensor/datatype.js';
 import type { TensorSpec } from '../tensor/tensor.js';
+import { HttpConnections, postBytes } from './http-connections.js';
+import type { HttpReply } from './reply-reader.js';
 import type { RequestBody } from './request-body.js';
 import { type ModelStatistics, parseStatistics } from './server-statistics.js';
 import type { LoadTarget } from './target.js';
@@ -82,41 +78,33 @@ export async function openHttpTarget(options: HttpTargetOptions): Promise<LoadTa
   return target;
 }
 
-interface Reply {
-  readonly status: number;
-  readonly bytes: number;
-  /** Present when it was asked for. */
-  readonly text?: string;
-}
-
 class HttpTarget implements LoadTarget {
   readonly description: string;
   readonly rowsPerRequest: number;
-  readonly #bodies: readonly RequestBody[];
-  readonly #timeoutMs: number;
-  readonly #agent: http.Agent;
-  readonly #request: typeof http.request;
+  readonly #requests: readonly Buffer[];
+  readonly #connections: HttpConnections;
   readonly #inferUrl: URL;
   readonly #statsUrl: string;
 
   constructor(options: HttpTargetOptions) {
     const base = modelUrl(options);
+    const url = new URL(`${base}/infer`);
     this.description = base;
     this.rowsPerRequest = options.rowsPerRequest;
-    this.#bodies = options.bodies;
-    this.#timeoutMs = options.timeoutMs ?? 30_000;
-    this.#inferUrl = new URL(`${base}/infer`);
+    this.#requests = options.bodies.map(({ headers, bytes }) => postBytes(url, headers, bytes));
+    this.#connections = new HttpConnections({
+      url,
+      maxConnections: options.maxConnections ?? 1024,
+      timeoutMs: options.timeoutMs ?? 30_000,
+    });
+    this.#inferUrl = url;
     this.#statsUrl = `${base}/stats`;
-    const agentOptions = { keepAlive: true, maxSockets: options.maxConnections ?? 1024, noDelay: true };
-    const isTls = this.#inferUrl.protocol === 'https:';
-    this.#agent = isTls ? new https.Agent(agentOptions) : new http.Agent(agentOptions);
-    this.#request = isTls ? https.request : http.request;
   }
 
   async sendFirst(): Promise<void> {
-    let reply: Reply;
+    let reply: HttpReply;
     try {
-      reply = await this.#exchange(0, true);
+      reply = await this.#connections.send(this.#requests[0]!, true);
     } catch (cause) {
       throw new ServingError('SRV_IO', `POST ${this.#inferUrl.href}: ${failureReason(cause)}`, { cause });
     }
@@ -127,7 +115,8 @@ class HttpTarget implements LoadTarget {
 
   async send(index: number): Promise<string | undefined> {
     try {
-      const { status, bytes } = await this.#exchange(index, false);
+      const request = this.#requests[index % this.#requests.length]!;
+      const { status, bytes } = await this.#connections.send(request, false);
       if (status < 200 || status > 299) return `http ${status}`;
       return bytes > 0 ? undefined : 'empty reply';
     } catch (error) {
@@ -146,41 +135,7 @@ class HttpTarget implements LoadTarget {
   }
 
   async close(): Promise<void> {
-    this.#agent.destroy();
-  }
-
-  #exchange(index: number, keepText: boolean): Promise<Reply> {
-    const body = this.#bodies[index % this.#bodies.length]!;
-    return new Promise((resolve, reject) => {
-      const request = this.#request(
-        this.#inferUrl,
-        { method: 'POST', agent: this.#agent, headers: body.headers },
-        (response) => {
-          let bytes = 0;
-          const chunks: Buffer[] = [];
-          response.on('data', (chunk: Buffer) => {
-            bytes += chunk.length;
-            if (keepText) chunks.push(chunk);
-          });
-          response.on('error', fail);
-          response.on('end', () => {
-            clearTimeout(timer);
-            const status = response.statusCode ?? 0;
-            resolve(keepText ? { status, bytes, text: Buffer.concat(chunks).toString() } : { status, bytes });
-          });
-        },
-      );
-      const timer = setTimeout(
-        () => request.destroy(Object.assign(new Error('no answer in time'), { code: 'timeout' })),
-        this.#timeoutMs,
-      );
-      const fail = (error: Error): void => {
-        clearTimeout(timer);
-        reject(error);
-      };
-      request.on('error', fail);
-      request.end(body.bytes);
-    });
+    this.#connections.close();
   }
 }
 

@@ -18,7 +18,7 @@ const oddRowScale = 8;
  * Makes a tensor for each input. `rows` holds the number of each row: the same number gives the same elements, in
  * whatever batch it stands. An input of fixed leading dimension is filled with the elements of the first row.
  *
- * Integers are 1 and 2, never 0: an integer division by zero ends the process.
+ * Integers are 1 and 2, never 0: as a divisor, a size or a count 0 makes the engine fail or, in some kernels, crash.
  */
 export function generateInputs(
   inputs: readonly OnnxValueSummary[],

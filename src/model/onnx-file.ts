@@ -3,13 +3,13 @@ import { messageOf, ServingError } from '../errors.js';
 import { type Datatype, datatypeOfOnnx, fixedDatatypes } from '../tensor/datatype.js';
 import {
   ByteSource,
+  expectType,
   fieldInteger,
   fieldIntegers,
   fieldNumber,
   fieldString,
   readFields,
   type WireField,
-  WireWriter,
 } from './protobuf-wire.js';
 
 /** What kind of value an input or output is. Only tensors travel in the protocol. */
@@ -128,14 +128,14 @@ function readModel(source: ByteSource): OnnxSummary | undefined {
   let producer = '';
   let graph: ReturnType<typeof readGraph> | undefined;
   for (const field of readFields(source)) {
-    if (field.number === 1) irVersion = fieldNumber(source, expect(field, 0));
-    else if (field.number === 2) producer = fieldString(source, expect(field, 2));
-    else if (field.number === 7) graph = readGraph(source, expect(field, 2), facts);
+    if (field.number === 1) irVersion = fieldNumber(source, expectType(field, 0));
+    else if (field.number === 2) producer = fieldString(source, expectType(field, 2));
+    else if (field.number === 7) graph = readGraph(source, expectType(field, 2), facts);
     else if (field.number === 8) {
-      const entry = strings(source, expect(field, 2));
+      const entry = strings(source, expectType(field, 2));
       const domain = entry.get(1) || 'ai.onnx';
       opsets[domain] = Number(entry.get(2) ?? 0);
-    } else if (field.number === 25) readFunction(source, expect(field, 2), facts);
+    } else if (field.number === 25) readFunction(source, expectType(field, 2), facts);
   }
   if (irVersion < 1 || irVersion > 1_000 || !graph) return undefined;
   const given = new Set(facts.constants.map((constant) => constant.name));
@@ -159,26 +159,26 @@ function readGraph(source: ByteSource, graph: WireField, facts: GraphFacts) {
   const inputs: OnnxValueSummary[] = [];
   const outputs: OnnxValueSummary[] = [];
   for (const field of readFields(source, graph.start, graph.end)) {
-    if (field.number === 1) readNode(source, expect(field, 2), facts, false);
-    else if (field.number === 2) name = fieldString(source, expect(field, 2));
-    else if (field.number === 5) facts.constants.push(readTensor(source, expect(field, 2)));
-    else if (field.number === 11) inputs.push(readValue(source, expect(field, 2)));
-    else if (field.number === 12) outputs.push(readValue(source, expect(field, 2)));
-    else if (field.number === 15) facts.constants.push(readSparse(source, expect(field, 2)));
+    if (field.number === 1) readNode(source, expectType(field, 2), facts, false);
+    else if (field.number === 2) name = fieldString(source, expectType(field, 2));
+    else if (field.number === 5) facts.constants.push(readTensor(source, expectType(field, 2)));
+    else if (field.number === 11) inputs.push(readValue(source, expectType(field, 2)));
+    else if (field.number === 12) outputs.push(readValue(source, expectType(field, 2)));
+    else if (field.number === 15) facts.constants.push(readSparse(source, expectType(field, 2)));
   }
   return { name, inputs, outputs };
 }
 
 function readSubgraph(source: ByteSource, graph: WireField, facts: GraphFacts): void {
   for (const field of readFields(source, graph.start, graph.end)) {
-    if (field.number === 1) readNode(source, expect(field, 2), facts, true);
-    else if (field.number === 5) noteSubgraphConstant(readTensor(source, expect(field, 2)), facts);
+    if (field.number === 1) readNode(source, expectType(field, 2), facts, true);
+    else if (field.number === 5) noteSubgraphConstant(readTensor(source, expectType(field, 2)), facts);
   }
 }
 
 function readFunction(source: ByteSource, body: WireField, facts: GraphFacts): void {
   for (const field of readFields(source, body.start, body.end)) {
-    if (field.number === 7) readNode(source, expect(field, 2), facts, true);
+    if (field.number === 7) readNode(source, expectType(field, 2), facts, true);
   }
 }
 
@@ -188,13 +188,13 @@ function readNode(source: ByteSource, node: WireField, facts: GraphFacts, isInne
   let output = '';
   let value: OnnxConstantSummary | undefined;
   for (const field of readFields(source, node.start, node.end)) {
-    if (field.number === 2 && !output) output = fieldString(source, expect(field, 2));
-    else if (field.number === 4) op = fieldString(source, expect(field, 2));
-    else if (field.number === 7) domain = fieldString(source, expect(field, 2));
+    if (field.number === 2 && !output) output = fieldString(source, expectType(field, 2));
+    else if (field.number === 4) op = fieldString(source, expectType(field, 2));
+    else if (field.number === 7) domain = fieldString(source, expectType(field, 2));
     else if (field.number === 5) {
-      for (const part of readFields(source, field.start, expect(field, 2).end)) {
-        if (part.number === 5) value = readTensor(source, expect(part, 2));
-        else if (part.number === 6 || part.number === 11) readSubgraph(source, expect(part, 2), facts);
+      for (const part of readFields(source, field.start, expectType(field, 2).end)) {
+        if (part.number === 5) value = readTensor(source, expectType(part, 2));
+        else if (part.number === 6 || part.number === 11) readSubgraph(source, expectType(part, 2), facts);
       }
     }
   }
@@ -217,10 +217,10 @@ function readTensor(source: ByteSource, tensor: WireField): OnnxConstantSummary 
   const shape: number[] = [];
   for (const field of readFields(source, tensor.start, tensor.end)) {
     if (field.number === 1) shape.push(...fieldIntegers(source, field));
-    else if (field.number === 2) elementType = fieldNumber(source, expect(field, 0));
-    else if (field.number === 8) name = fieldString(source, expect(field, 2));
+    else if (field.number === 2) elementType = fieldNumber(source, expectType(field, 0));
+    else if (field.number === 8) name = fieldString(source, expectType(field, 2));
     else if (field.number === 13) {
-      const entry = strings(source, expect(field, 2));
+      const entry = strings(source, expectType(field, 2));
       if (entry.get(1) === 'location') externalFile = entry.get(2);
     } else if (field.type !== 0) storedBytes += field.end - field.start;
   }
@@ -232,7 +232,7 @@ function readTensor(source: ByteSource, tensor: WireField): OnnxConstantSummary 
 
 function readSparse(source: ByteSource, sparse: WireField): OnnxConstantSummary {
   for (const field of readFields(source, sparse.start, sparse.end)) {
-    if (field.number === 1) return readTensor(source, expect(field, 2));
+    if (field.number === 1) return readTensor(source, expectType(field, 2));
   }
   return { name: '', elementType: 0, datatype: undefined, shape: [], bytes: 0, externalFile: undefined };
 }
@@ -246,21 +246,22 @@ const kinds: Readonly<Record<number, OnnxValueKind>> = {
   9: 'optional',
 };
 
-function readValue(source: ByteSource, value: WireField): OnnxValueSummary {
+/** Reads a ValueInfoProto. */
+export function readValue(source: ByteSource, value: WireField): OnnxValueSummary {
   let name = '';
   let kind: OnnxValueKind = 'unknown';
   let elementType = 0;
   let shape: number[] | undefined;
   const dimNames: string[] = [];
   for (const field of readFields(source, value.start, value.end)) {
-    if (field.number === 1) name = fieldString(source, expect(field, 2));
+    if (field.number === 1) name = fieldString(source, expectType(field, 2));
     if (field.number !== 2) continue;
-    for (const type of readFields(source, field.start, expect(field, 2).end)) {
+    for (const type of readFields(source, field.start, expectType(field, 2).end)) {
       kind = kinds[type.number] ?? kind;
       if (type.number !== 1) continue;
-      for (const part of readFields(source, type.start, expect(type, 2).end)) {
-        if (part.number === 1) elementType = fieldNumber(source, expect(part, 0));
-        else if (part.number === 2) shape = readShape(source, expect(part, 2), dimNames);
+      for (const part of readFields(source, type.start, expectType(type, 2).end)) {
+        if (part.number === 1) elementType = fieldNumber(source, expectType(part, 0));
+        else if (part.number === 2) shape = readShape(source, expectType(part, 2), dimNames);
       }
     }
   }
@@ -273,9 +274,9 @@ function readShape(source: ByteSource, shape: WireField, dimNames: string[]): nu
     if (field.number !== 1) continue;
     let size = -1;
     let name = '';
-    for (const part of readFields(source, field.start, expect(field, 2).end)) {
-      if (part.number === 1) size = fieldNumber(source, expect(part, 0));
-      else if (part.number === 2) name = fieldString(source, expect(part, 2));
+    for (const part of readFields(source, field.start, expectType(field, 2).end)) {
+      if (part.number === 1) size = fieldNumber(source, expectType(part, 0));
+      else if (part.number === 2) name = fieldString(source, expectType(part, 2));
     }
     dims.push(size < 0 ? -1 : size);
     dimNames.push(name);
@@ -293,46 +294,4 @@ function strings(source: ByteSource, message: WireField): Map<number, string> {
     );
   }
   return values;
-}
-
-function expect(field: WireField, type: number): WireField {
-  if (field.type === type) return field;
-  throw new ServingError(
-    'SRV_MODEL_INVALID',
-    `not ONNX at byte ${field.fieldStart}: field ${field.number} has wire type ${field.type}, expected ${type}`,
-  );
-}
-
-/** The IR version from which constants that the optimiser adds are not inputs of the graph. */
-const firstLayeredIrVersion = 4;
-const liftedIrVersion = 8;
-
-/**
- * Lifts a model of IR version 3 and less to 8 and removes the inputs that initialisers give a value; every other
- * byte stays as it is, and a newer model is returned as it came. Under IR < 4 every constant is also an input, so
- * that the constants an optimiser adds silently change the signature of what it writes.
- *
- * @throws SRV_MODEL_INVALID when the bytes are not an ONNX model
- */
-export function liftIrVersion(bytes: Uint8Array): Uint8Array {
-  const summary = readOnnxBytes(bytes);
-  if (summary.irVersion >= firstLayeredIrVersion) return bytes;
-  const source = ByteSource.ofBytes(bytes);
-  const optional = new Set(summary.optionalInputs);
-  const model = new WireWriter();
-  for (const field of readFields(source)) {
-    if (field.number === 1) model.integer(1, liftedIrVersion);
-    else if (field.number === 7) model.message(7, withoutInputs(source, field, optional));
-    else model.raw(source.bytes(field.fieldStart, field.end));
-  }
-  return model.toBytes();
-}
-
-function withoutInputs(source: ByteSource, graph: WireField, names: ReadonlySet<string>): WireWriter {
-  const writer = new WireWriter();
-  for (const field of readFields(source, graph.start, graph.end)) {
-    if (field.number === 11 && names.has(readValue(source, field).name)) continue;
-    writer.raw(source.bytes(field.fieldStart, field.end));
-  }
-  return writer;
 }

@@ -213,6 +213,10 @@ async function prepareForms(
   const measures: FormMeasure[] = [];
   let work: string | undefined;
   try {
+    if (!cache.makeRoom(value.weightBytes)) {
+      const formReason = `the cache limit leaves no room for ${value.weightBytes} bytes of weights`;
+      return handOut(request, { ...value, formReason }, undefined, false);
+    }
     work = cache.newWork();
     for (const form of prepacking === 'off'
       ? (['prepared'] as const)
@@ -247,6 +251,9 @@ async function tryForm(
   };
   const excluded = context.excluded.find((other) => other.form === form);
   if (excluded) return refused(excluded.reason);
+  if (form === 'prepacked' && !context.cache?.makeRoom(2 * weightBytes(summary))) {
+    return refused('the cache limit leaves no room for twice the weights');
+  }
   await context.enter(form);
   try {
     mkdirSync(directory, { mode: 0o700 });

@@ -1,14 +1,13 @@
 /**
  * The prepared cache: verdicts and prepared forms on disk, shared by servers of one machine.
  *
- * An entry is `<key>.json`, and for a prepared form a directory `<key>.<random>.d` that it names. The manifest is
+ * An entry is `prepared-<key>.json`, and for a prepared form a directory `prepared-<key>.<random>.d` that it names. The manifest is
  * written to a temporary name and renamed last, so it is the commit: what no manifest names is rubbish. A manifest
  * carries a digest of itself and of each file, so a cut or changed entry is found out, discarded and made anew.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -47,6 +46,12 @@ interface Manifest<T> {
 }
 
 const inUsePrefix = 'in-use.';
+
+// Strict names: an operator may point the cache at a directory that holds other things.
+const manifestName = /^prepared-([\w-]+)\.json$/;
+const formsName = /^prepared-[\w-]+\.[0-9a-f]{8}\.d$/;
+const workName = /^work\.\d+-\d+\.(\d+-\d+)\.[0-9a-f]{12}$/;
+const temporaryName = /^prepared-[\w-]+\.json\.(\d+-\d+)\.[0-9a-f]{8}\.tmp$/;
 
 /** A cache directory. Its files are read and written synchronously: it lives in the prepare process. */
 export class PreparedCache<T> {
@@ -113,25 +118,29 @@ export class PreparedCache<T> {
       chmodSync(path, 0o400);
       files.push({ name, bytes: statSync(path).size, hash: await this.#options.hashFile(path) });
     }
-    const name = `${key}.${randomBytes(4).toString('hex')}.d`;
+    const name = `prepared-${key}.${randomBytes(4).toString('hex')}.d`;
     const directory = join(this.#options.directory, name);
     this.#markInUse(from);
     renameSync(from, directory);
     this.#writeManifest(key, { value, directory: name, files });
-    this.evict();
+    this.makeRoom();
     return { value, directory };
   }
 
-  /** Removes rubbish of ended processes, then the entries used longest ago until the rest fits the limit. */
-  evict(): void {
-    const { directory, maxBytes } = this.#options;
+  /**
+   * Removes rubbish of ended processes, then the entries used longest ago until the rest leaves `room` bytes within
+   * the limit. False when what living processes were handed does not leave that much.
+   */
+  makeRoom(room = 0): boolean {
+    const { directory } = this.#options;
+    const limit = this.#options.maxBytes - room;
     const named = new Set<string>();
     const entries: { key: string; usedAt: number; bytes: number; forms: string | undefined }[] = [];
     const names = readdirSync(directory);
     for (const name of names) {
-      const info = statSync(join(directory, name), { throwIfNoEntry: false });
-      if (!info || !name.endsWith('.json')) continue;
-      const key = name.slice(0, -'.json'.length);
+      const key = manifestName.exec(name)?.[1];
+      const info = key && statSync(join(directory, name), { throwIfNoEntry: false });
+      if (!key || !info) continue;
       const manifest = info.size > 0 ? this.#readManifest(key) : undefined;
       if (manifest?.directory) named.add(manifest.directory);
       const fileBytes = manifest?.files.reduce((sum, file) => sum + file.bytes, 0) ?? 0;
@@ -140,11 +149,12 @@ export class PreparedCache<T> {
     for (const name of names) if (this.#isRubbish(name, named)) this.#remove(name);
     let total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
     for (const entry of entries.sort((a, b) => a.usedAt - b.usedAt)) {
-      if (total <= maxBytes) return;
+      if (total <= limit) break;
       if (entry.forms && this.#inUse(entry.forms).length > 0) continue;
       this.#drop(entry.key, entry.forms);
       total -= entry.bytes;
     }
+    return total <= limit;
   }
 
   #prepareDirectory(): string | undefined {
@@ -154,7 +164,7 @@ export class PreparedCache<T> {
       const probe = join(directory, `probe.${processIdentity(process.pid)}`);
       writeFileSync(probe, '', { mode: 0o600 });
       rmSync(probe);
-      this.evict();
+      this.makeRoom();
       return undefined;
     } catch (error) {
       return `the cache directory ${directory} cannot be written: ${messageOf(error)}`;
@@ -162,7 +172,7 @@ export class PreparedCache<T> {
   }
 
   #readManifest(key: string): Manifest<T> | undefined {
-    const path = join(this.#options.directory, `${key}.json`);
+    const path = this.#manifestOf(key);
     try {
       const text = readFileSync(path, 'utf8');
       const body = text.slice(text.indexOf('\n') + 1);
@@ -174,16 +184,20 @@ export class PreparedCache<T> {
 
   #writeManifest(key: string, manifest: Manifest<T>): void {
     const body = JSON.stringify(manifest);
-    const path = join(this.#options.directory, `${key}.json`);
+    const path = this.#manifestOf(key);
     const temporary = `${path}.${processIdentity(process.pid)}.${randomBytes(4).toString('hex')}.tmp`;
     writeFileSync(temporary, `${digestOf(body)}\n${body}`, { mode: 0o600 });
     renameSync(temporary, path);
   }
 
+  #manifestOf(key: string): string {
+    return join(this.#options.directory, `prepared-${key}.json`);
+  }
+
   #touch(key: string): void {
     try {
       const now = new Date();
-      utimesSync(join(this.#options.directory, `${key}.json`), now, now);
+      utimesSync(this.#manifestOf(key), now, now);
     } catch {
       // A cache that can only be read serves all the same; it has no order of use.
     }
@@ -197,7 +211,7 @@ export class PreparedCache<T> {
   /** Removes an entry; a form that a living process was handed stays until that process has ended. */
   #drop(key: string, forms: string | undefined): void {
     try {
-      rmSync(join(this.#options.directory, `${key}.json`), { force: true });
+      rmSync(this.#manifestOf(key), { force: true });
       if (forms && this.#inUse(forms).length === 0) this.#remove(forms);
     } catch {
       // Read-only: the damaged entry stays and is found damaged again.
@@ -222,8 +236,7 @@ export class PreparedCache<T> {
   /** Living processes that were handed the form. Marks of ended ones are removed. */
   #inUse(name: string): string[] {
     const directory = join(this.#options.directory, name);
-    if (!existsSync(directory)) return [];
-    const owners = readdirSync(directory)
+    const owners = filesIn(directory)
       .filter((file) => file.startsWith(inUsePrefix))
       .map((file) => file.slice(inUsePrefix.length));
     for (const owner of owners.filter((other) => !isAlive(other))) {
@@ -233,13 +246,22 @@ export class PreparedCache<T> {
   }
 
   #isRubbish(name: string, named: ReadonlySet<string>): boolean {
-    if (name.endsWith('.d')) return !named.has(name) && this.#inUse(name).length === 0;
-    const maker = /^work\.[^.]+\.(\d+-\d+)\./.exec(name) ?? /\.(\d+-\d+)\.[0-9a-f]+\.tmp$/.exec(name);
+    if (formsName.test(name)) return !named.has(name) && this.#inUse(name).length === 0;
+    const maker = workName.exec(name) ?? temporaryName.exec(name);
     return maker !== null && !isAlive(maker[1]!);
   }
 
   #remove(name: string): void {
     rmSync(join(this.#options.directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Names in a directory; none where another process just removed it. */
+function filesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
   }
 }
 

@@ -1,5 +1,6 @@
 /** The parent's side of the prepare process: a queue of models and the life of the child that takes them. */
 import { type ChildProcess, fork } from 'node:child_process';
+import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -105,9 +106,10 @@ export class Preparer {
     this.#isClosed = true;
     for (const job of this.#waiting.splice(0)) job.reject(closedError());
     const child = this.#child?.process;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    child.ref();
+    if (!child) return;
+    // Not 'exit': a process that could not be started never has it.
+    const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    setReferenced(child, true);
     child.kill('SIGKILL');
     await ended;
   }
@@ -248,5 +250,5 @@ function setReferenced(child: ChildProcess, isReferenced: boolean): void {
   child[action]();
   child.channel?.[action]();
   // Pipes are sockets, which the typings of a child's streams do not tell.
-  for (const stream of [child.stdout, child.stderr]) (stream as unknown as { unref?: () => void }).unref?.();
+  for (const stream of [child.stdout, child.stderr]) (stream as unknown as Socket)[action]();
 }

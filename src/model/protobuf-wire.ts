@@ -156,6 +156,18 @@ export function fieldString(source: ByteSource, field: WireField): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }
 
+/** The field, if it has the wire type that ONNX gives it.
+ *
+ * @throws SRV_MODEL_INVALID otherwise
+ */
+export function expectType(field: WireField, type: number): WireField {
+  if (field.type === type) return field;
+  throw new ServingError(
+    'SRV_MODEL_INVALID',
+    `not what was expected at byte ${field.fieldStart}: field ${field.number} has wire type ${field.type}, expected ${type}`,
+  );
+}
+
 function readVarint(source: ByteSource, start: number, end: number): { value: number; next: number } {
   let value = 0;
   let scale = 1;

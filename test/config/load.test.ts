@@ -98,7 +98,10 @@ test('an embedder without options gets every default', () => {
 });
 
 test('an explicit undefined does not erase a default', () => {
-  const config = resolveRuntimeConfig({ maxBatchSize: undefined, threads: undefined, gpuIds: undefined }, bare);
+  const config = resolveRuntimeConfig(
+    { maxBatchSize: undefined, threads: undefined, gpuIds: undefined },
+    bare,
+  );
   assert.equal(config.maxBatchSize, 64);
   assert.equal(config.threads, 3);
   assert.equal(config.cpuGroup, true);
@@ -119,7 +122,13 @@ test('a resolved configuration is frozen and is not the caller’s object', () =
 test('all problems of the options are listed at once', () => {
   const problems = problemsOf(() =>
     resolveRuntimeConfig(
-      untyped({ threads: 0, maxBatchSize: '64', provider: 'cudaa', gpuIds: [-1, 1.5], models: [{ nam: 'x' }] }),
+      untyped({
+        threads: 0,
+        maxBatchSize: '64',
+        provider: 'cudaa',
+        gpuIds: [-1, 1.5],
+        models: [{ nam: 'x' }],
+      }),
       bare,
     ),
   );
@@ -135,10 +144,13 @@ test('all problems of the options are listed at once', () => {
 });
 
 test('an unknown option names the nearest known one, or the part it belongs to', () => {
-  assert.deepEqual(problemsOf(() => resolveRuntimeConfig(untyped({ max_batch_size: 3, port: 1 }), bare)), [
-    'max_batch_size: unknown key; did you mean "maxBatchSize"?',
-    'port: unknown key; it belongs to the server settings',
-  ]);
+  assert.deepEqual(
+    problemsOf(() => resolveRuntimeConfig(untyped({ max_batch_size: 3, port: 1 }), bare)),
+    [
+      'max_batch_size: unknown key; did you mean "maxBatchSize"?',
+      'port: unknown key; it belongs to the server settings',
+    ],
+  );
 });
 
 test('options that are no object are refused', () => {
@@ -152,22 +164,30 @@ test('a function among the options is a problem, not a crash', () => {
 });
 
 test('repeated cards are refused', () => {
-  assert.deepEqual(problemsOf(() => resolveRuntimeConfig({ gpuIds: [0, 0] }, bare)), [
-    'gpuIds: expected a list without repetitions, got [0,0]',
-  ]);
+  assert.deepEqual(
+    problemsOf(() => resolveRuntimeConfig({ gpuIds: [0, 0] }, bare)),
+    ['gpuIds: expected a list without repetitions, got [0,0]'],
+  );
 });
 
 test('a model’s name may not hold a slash', () => {
-  assert.equal(problemsOf(() => resolveRuntimeConfig({ models: [{ path: 'a', name: '../b' }] }, bare)).length, 1);
-  assert.equal(problemsOf(() => resolveRuntimeConfig({ models: [{ path: 'a', name: '..' }] }, bare)).length, 1);
+  assert.equal(
+    problemsOf(() => resolveRuntimeConfig({ models: [{ path: 'a', name: '../b' }] }, bare)).length,
+    1,
+  );
+  assert.equal(
+    problemsOf(() => resolveRuntimeConfig({ models: [{ path: 'a', name: '..' }] }, bare)).length,
+    1,
+  );
 });
 
 test('cards turn the CPU group off unless it is asked for', () => {
   assert.equal(resolveRuntimeConfig({ gpuIds: [0, 1] }, bare).cpuGroup, false);
   assert.equal(resolveRuntimeConfig({ gpuIds: [0], cpuGroup: true }, bare).cpuGroup, true);
-  assert.deepEqual(problemsOf(() => resolveRuntimeConfig({ cpuGroup: false }, bare)), [
-    'cpuGroup: false leaves nothing to run on, because no card is given',
-  ]);
+  assert.deepEqual(
+    problemsOf(() => resolveRuntimeConfig({ cpuGroup: false }, bare)),
+    ['cpuGroup: false leaves nothing to run on, because no card is given'],
+  );
 });
 
 test('byte sizes are integers or text in powers of 1024', () => {
@@ -178,9 +198,10 @@ test('byte sizes are integers or text in powers of 1024', () => {
   for (const text of ['', 'mb', '64 monkeys', '-1mb', '0.3', '1e3', '99999999tb']) {
     assert.equal(parseByteSize(text), undefined, text);
   }
-  assert.deepEqual(problemsOf(() => resolveServerConfig({ maxBodySize: 'much' }, bare)), [
-    'maxBodySize: expected an integer of at least 1024, got "much"',
-  ]);
+  assert.deepEqual(
+    problemsOf(() => resolveServerConfig({ maxBodySize: 'much' }, bare)),
+    ['maxBodySize: expected an integer of at least 1024, got "much"'],
+  );
 });
 
 test('the cache goes under XDG_CACHE_HOME, the home, or the temporary directory', () => {
@@ -321,10 +342,14 @@ test('repeated models are paired with their names in order, in each source', () 
 });
 
 test('names that do not pair with models are refused', () => {
-  assert.deepEqual(problemsOf(() => load({ flags: { model: ['a', 'b'], name: ['x'] } })), [
-    '--name: given 1 times for 2 models',
-  ]);
-  assert.deepEqual(problemsOf(() => load({ flags: { name: ['x'] } })), ['--name: given without --model']);
+  assert.deepEqual(
+    problemsOf(() => load({ flags: { model: ['a', 'b'], name: ['x'] } })),
+    ['--name: given 1 times for 2 models'],
+  );
+  assert.deepEqual(
+    problemsOf(() => load({ flags: { name: ['x'] } })),
+    ['--name: given without --model'],
+  );
   assert.equal(problemsOf(() => load({ file: 'model: a\nmodels: [b]\n' })).length, 1);
 });
 
@@ -333,7 +358,10 @@ test('serving switches the idle path on, and loading by request on loopback only
   assert.equal(load({ flags: { idle_path: 'off' } }).runtime.idlePath, 'off');
   assert.equal(load().runtime.modelControl, 'explicit');
   assert.equal(load({ flags: { host: '0.0.0.0' } }).runtime.modelControl, 'none');
-  assert.equal(load({ flags: { host: '0.0.0.0', model_control: 'explicit' } }).runtime.modelControl, 'explicit');
+  assert.equal(
+    load({ flags: { host: '0.0.0.0', model_control: 'explicit' } }).runtime.modelControl,
+    'explicit',
+  );
 });
 
 test('loopback hosts are told from others', () => {

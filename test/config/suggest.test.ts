@@ -9,6 +9,11 @@ test('the nearest name is found over case, dashes and underscores', () => {
   assert.equal(nearestName('prot', known), 'port');
 });
 
+test('a beginning finds the whole name', () => {
+  assert.equal(nearestName('max_batch', ['max_queue_delay_us', 'max_batch_size']), 'max_batch_size');
+  assert.equal(nearestName('max', ['max_queue_delay_us']), undefined);
+});
+
 test('a name that is near nothing suggests nothing', () => {
   assert.equal(nearestName('colour', ['port', 'host', 'thread']), undefined);
   assert.equal(didYouMean('colour', ['port']), '');

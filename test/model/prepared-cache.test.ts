@@ -40,7 +40,7 @@ test('an entry comes back with its files, which only their owner may read', asyn
   const forms = await addForm(openCache(directory), 'a', 1000);
   assert.deepEqual(await openCache(directory).read('a'), { value: 'value of a', directory: forms });
   assert.equal(statSync(join(forms, 'model.weights')).mode & 0o777, 0o400);
-  assert.equal(statSync(join(directory, 'a.json')).mode & 0o777, 0o600);
+  assert.equal(statSync(join(directory, 'prepared-a.json')).mode & 0o777, 0o600);
 });
 
 test('an entry whose files were cut or changed is discarded', async (t) => {
@@ -53,14 +53,14 @@ test('an entry whose files were cut or changed is discarded', async (t) => {
   writeFileSync(join(changed, 'model.weights'), Buffer.alloc(1000, 8));
   assert.equal(await cache.read('cut'), undefined);
   assert.equal(await cache.read('changed'), undefined);
-  assert.equal(existsSync(join(directory, 'cut.json')), false);
+  assert.equal(existsSync(join(directory, 'prepared-cut.json')), false);
 });
 
 test('a manifest that was cut or changed is not believed', async (t) => {
   const directory = temporaryDirectory(t);
   const cache = openCache(directory);
   await cache.commit('a', 'value');
-  const path = join(directory, 'a.json');
+  const path = join(directory, 'prepared-a.json');
   const text = readFileSync(path, 'utf8');
   for (const damaged of ['', text.slice(0, 80), text.replace('value', 'velue')]) {
     writeFileSync(path, damaged);
@@ -76,22 +76,25 @@ test('over the limit the entry used longest ago goes, and never one that a livin
   const living = openCache(directory, 1_000_000);
   await addForm(living, 'handed-out', 1000);
   for (const [at, key] of ['handed-out', 'oldest', 'older'].entries()) {
-    utimesSync(join(directory, `${key}.json`), at + 1, at + 1);
+    utimesSync(join(directory, `prepared-${key}.json`), at + 1, at + 1);
   }
   openCache(directory, 3000);
   const left = readdirSync(directory).filter((name) => name.endsWith('.json'));
-  assert.deepEqual(left.sort(), ['handed-out.json', 'older.json']);
+  assert.deepEqual(left.sort(), ['prepared-handed-out.json', 'prepared-older.json']);
 });
 
-test('what an ended process left half made is removed at the next start', (t) => {
+test('what an ended process left half made is removed at the next start, and nothing else', (t) => {
   const directory = temporaryDirectory(t);
-  mkdirSync(join(directory, `work.${endedProcess}.${endedProcess}.abc`));
-  mkdirSync(join(directory, 'key.abcd.d'));
-  writeFileSync(join(directory, `key.json.${endedProcess}.abcd.tmp`), '');
-  const mine = join(directory, `work.${endedProcess}.${processIdentity(process.pid)}.abc`);
+  mkdirSync(join(directory, `work.${endedProcess}.${endedProcess}.abcdefabcdef`));
+  mkdirSync(join(directory, 'prepared-key.abcdabcd.d'));
+  writeFileSync(join(directory, `prepared-key.json.${endedProcess}.abcdabcd.tmp`), '');
+  const mine = join(directory, `work.${endedProcess}.${processIdentity(process.pid)}.abcdefabcdef`);
   mkdirSync(mine);
-  openCache(directory);
-  assert.deepEqual(readdirSync(directory), [mine.slice(directory.length + 1)]);
+  for (const foreign of ['conf.d', 'work.notes']) mkdirSync(join(directory, foreign));
+  writeFileSync(join(directory, 'config.json'), '{}');
+  openCache(directory, 0);
+  const kept = ['conf.d', 'config.json', 'work.notes', mine.slice(directory.length + 1)];
+  assert.deepEqual(readdirSync(directory).sort(), kept.sort());
 });
 
 test('a cache that cannot be written says why', (t) => {

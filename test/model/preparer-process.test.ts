@@ -47,10 +47,10 @@ test('a crash of a prepared form tries the model again without that form', async
 });
 
 test('a model that takes too long is refused, or loses the form that takes too long', async (t) => {
-  const preparer = openPreparer(t, { modelTimeoutMs: 300 });
+  const preparer = openPreparer(t, { modelTimeoutMs: 1500 });
   await assert.rejects(preparer.prepare({ path: 'original:hang' }), {
     code: 'SRV_MODEL_CRASHED',
-    message: /did not finish within 300 ms/,
+    message: /did not finish within 1500 ms/,
   });
   const model = await preparer.prepare({ path: 'prepared:hang' });
   assert.match(model.formReason, /prepared: .*did not finish/);
@@ -71,7 +71,7 @@ test('a process that cannot be started refuses the model instead of keeping its 
 });
 
 test('a withdrawn model is answered at once, waiting or not', async (t) => {
-  const preparer = openPreparer(t, { modelTimeoutMs: 300 });
+  const preparer = openPreparer(t, { modelTimeoutMs: 1500 });
   const withdraw = new AbortController();
   const running = preparer.prepare({ path: 'original:hang' }, { signal: withdraw.signal });
   const waiting = preparer.prepare({ path: 'b' }, { signal: withdraw.signal });

@@ -80,6 +80,18 @@ test('without a cache that can be written a model is served from its own file, a
   assert.match(uncached.formReason, /no cache directory/);
 });
 
+test('a cache limit that has no room for the weights is kept, and the reason is told', async (t) => {
+  const directory = temporaryDirectory(t);
+  const cacheDirectory = join(directory, 'cache');
+  const path = writeModel(directory, denseModel(1, 1024));
+  const none = await openPreparer(t, { cacheDirectory, cacheMaxBytes: 2 ** 20 }).prepare({ path });
+  assert.equal(none.form, 'original');
+  assert.match(none.formReason, /cache limit leaves no room/);
+  const once = await openPreparer(t, { cacheDirectory, cacheMaxBytes: 6 * 2 ** 20 }).prepare({ path });
+  assert.equal(once.form, 'prepared', once.formReason);
+  assert.match(once.measures[1]?.refused ?? '', /no room for twice/);
+});
+
 test('an old model is lifted, so that its prepared form keeps its inputs', async (t) => {
   const directory = temporaryDirectory(t);
   const dense = denseModel(1, 1024);
@@ -194,22 +206,48 @@ test('rows that interact are found out, whatever the operator', async (t) => {
 
 test('a model that ends the process is refused with its signal, and the next one is prepared', async (t) => {
   const directory = temporaryDirectory(t);
-  const divide: OnnxModel = {
+  // The smallest integer modulo -1, made at run time so that loading does not see it: SIGFPE.
+  const modulo: OnnxModel = {
     nodes: [
       { op: 'Sub', inputs: ['x', 'x'], outputs: ['zero'] },
-      { op: 'Div', inputs: ['x', 'zero'], outputs: ['y'] },
+      { op: 'Add', inputs: ['zero', 'smallest'], outputs: ['a'] },
+      { op: 'Sub', inputs: ['zero', 'one'], outputs: ['b'] },
+      { op: 'Mod', inputs: ['a', 'b'], outputs: ['y'] },
     ],
     inputs: [{ name: 'x', datatype: 'INT32', shape: ['N', 4] }],
     outputs: [{ name: 'y', datatype: 'INT32', shape: ['N', 4] }],
+    initializers: [
+      { name: 'smallest', datatype: 'INT32', shape: [1], data: Int32Array.of(-(2 ** 31)) },
+      { name: 'one', datatype: 'INT32', shape: [1], data: Int32Array.of(1) },
+    ],
   };
   const preparer = openPreparer(t);
   const [crash, next] = await Promise.allSettled([
-    preparer.prepare({ path: writeModel(directory, divide, 'divide.onnx') }),
+    preparer.prepare({ path: writeModel(directory, modulo, 'modulo.onnx') }),
     preparer.prepare({ path: writeModel(directory, rowModel({ op: 'Relu' })) }),
   ]);
   assert.equal(next.status, 'fulfilled');
   assert.equal(crash.status, 'rejected');
-  assert.match(String(crash.reason), /divide\.onnx: .*signal SIG/);
+  assert.match(String(crash.reason), /modulo\.onnx: .*signal SIG/);
+});
+
+test('an INT4 output, which ends a process that reads it, is hidden beside another output', async (t) => {
+  const model: OnnxModel = {
+    ...rowModel({ op: 'Relu' }),
+    nodes: [
+      { op: 'Cast', inputs: ['x'], outputs: ['q'], attributes: { to: { int: 22 } } },
+      { op: 'Relu', inputs: ['x'], outputs: ['y'] },
+    ],
+    outputs: [
+      { name: 'q', datatype: 22, shape: ['batch', 4] },
+      { name: 'y', datatype: 'FP32', shape: ['batch', 4] },
+    ],
+    opsets: { '': 21 },
+    irVersion: 10,
+  };
+  const prepared = await openPreparer(t).prepare({ path: writeModel(temporaryDirectory(t), model) });
+  assert.deepEqual(prepared.hiddenOutputs, ['q']);
+  assert.equal(prepared.trial.ran, true);
 });
 
 test('a file that is no model is refused and the process lives on', async (t) => {

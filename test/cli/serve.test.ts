@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type ServedApp, type ServedRuntime, type ServeWorld, serve } from '../../src/cli/serve.js';
+import type { TableModel } from '../../src/cli/table-text.js';
+import type { Surroundings } from '../../src/config/load.js';
+import type { RuntimeOptions } from '../../src/config/schema.js';
+import { ServingError } from '../../src/errors.js';
+
+const root = mkdtempSync(join(tmpdir(), 'serve-'));
+after(() => rmSync(root, { recursive: true }));
+
+const surroundings: Surroundings = {
+  env: { ONNX_SERVING_LOG_FORMAT: 'pretty' },
+  homeDir: '/nowhere',
+  tempDir: '/tmp',
+  usableCpus: 2,
+  isTerminal: false,
+};
+
+const ready: TableModel = { name: 'net', version: 1, state: 'ready', devices: ['cpu'] };
+const failed: TableModel = { name: 'bad', version: 1, state: 'failed', devices: [], reason: 'it is empty' };
+
+/** A world whose signals, time and runtime the test plays. */
+class FakeWorld implements ServeWorld {
+  readonly surroundings = surroundings;
+  readonly workingDir: string = root;
+  readonly events: string[] = [];
+  out = '';
+  err = '';
+  options: RuntimeOptions | undefined;
+  signal: (name: string) => void = () => {};
+  timeIsUp: () => void = () => {};
+  finishRequests: () => void = () => {};
+  isListening: Promise<void>;
+  isDraining: Promise<void>;
+  #listening: () => void = () => {};
+  #draining: () => void = () => {};
+  readonly stdout = { write: (text: string) => (this.out += text) };
+  readonly stderr = { write: (text: string) => (this.err += text) };
+
+  readonly #models: readonly TableModel[];
+  readonly #faults: { open?: Error; listen?: Error };
+
+  constructor(models: readonly TableModel[] = [ready], faults: { open?: Error; listen?: Error } = {}) {
+    this.#models = models;
+    this.#faults = faults;
+    this.isListening = new Promise((done) => {
+      this.#listening = done;
+    });
+    this.isDraining = new Promise((done) => {
+      this.#draining = done;
+    });
+  }
+
+  onStopRequest(listener: (signal: string) => void): () => void {
+    this.signal = listener;
+    return () => this.events.push('unwatch');
+  }
+
+  pause(): Promise<void> {
+    return new Promise((done) => {
+      this.timeIsUp = done;
+    });
+  }
+
+  async openRuntime(options: RuntimeOptions): Promise<ServedRuntime> {
+    this.options = options;
+    if (this.#faults.open) throw this.#faults.open;
+    return {
+      listModels: () => this.#models,
+      close: async ({ timeoutMs }) => void this.events.push(`runtime.close ${timeoutMs}`),
+    };
+  }
+
+  async createServer(): Promise<ServedApp> {
+    const requestsDone = new Promise<void>((done) => {
+      this.finishRequests = done;
+    });
+    return {
+      listen: async ({ host, port }) => {
+        if (this.#faults.listen) throw this.#faults.listen;
+        this.events.push(`listen ${host} ${port}`);
+        setImmediate(this.#listening);
+        return '';
+      },
+      close: async () => {
+        this.events.push('app.close');
+        this.#draining();
+        if (!this.#faults.listen) await requestsDone;
+      },
+      server: {
+        address: () => ({ address: '127.0.0.1', family: 'IPv4', port: 4321 }),
+        closeAllConnections: () => {
+          this.events.push('cut');
+          this.finishRequests();
+        },
+      },
+    };
+  }
+}
+
+test('serving prints the table and the URL, drains at a signal, and ends in order', async () => {
+  const world = new FakeWorld([ready, failed]);
+  const ended = serve({ model: ['net.onnx'], drain_timeout_ms: '500' }, world);
+  await world.isListening;
+  assert.match(
+    world.out,
+    /^MODEL .*\nnet .*\nbad .*\nbad failed: it is empty\n\nListening on http:\/\/127\.0\.0\.1:4321\n$/,
+  );
+  assert.equal(world.err, '');
+  world.signal('SIGTERM');
+  await world.isDraining;
+  assert.deepEqual(world.events, ['listen 127.0.0.1 9292', 'app.close']);
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
+  assert.deepEqual(world.events.slice(2), ['runtime.close 500', 'unwatch']);
+  assert.match(world.err, /INFO {2}draining signal=SIGTERM/);
+});
+
+test('a second signal cuts connections but closes the runtime all the same', async () => {
+  const world = new FakeWorld();
+  const ended = serve({ model: ['net.onnx'] }, world);
+  await world.isListening;
+  world.signal('SIGINT');
+  await world.isDraining;
+  world.signal('SIGINT');
+  assert.equal(await ended, 'cut-short');
+  assert.deepEqual(world.events.slice(1, 3), ['app.close', 'cut']);
+  assert.ok(world.events.includes('runtime.close 0'));
+});
+
+test('a drain that does not end in time is cut short', async () => {
+  const world = new FakeWorld();
+  const ended = serve({ model: ['net.onnx'], drain_timeout_ms: '7' }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  await world.isDraining;
+  world.timeIsUp();
+  assert.equal(await ended, 'cut-short');
+  assert.match(world.err, /ERROR the drain did not end in 7 ms/);
+});
+
+test('a signal during the start is kept and drains at once after it', async () => {
+  const world = new FakeWorld();
+  const open = world.openRuntime.bind(world);
+  world.openRuntime = (options) => {
+    world.signal('SIGTERM');
+    return open(options);
+  };
+  const ended = serve({ model: ['net.onnx'] }, world);
+  await world.isDraining;
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
+});
+
+test('without a model ./models is served', async () => {
+  const world = new FakeWorld();
+  const workingDir = join(root, 'with-models');
+  mkdirSync(join(workingDir, 'models'), { recursive: true });
+  const ended = serve({}, Object.assign(world, { workingDir }));
+  await world.isListening;
+  assert.equal(world.options?.modelRepository, join(workingDir, 'models'));
+  world.signal('SIGTERM');
+  world.finishRequests();
+  await ended;
+});
+
+test('without a model and without ./models serving says what to do', async () => {
+  const world = new FakeWorld();
+  assert.equal(await serve({}, world), 'nothing-to-serve');
+  assert.match(world.err, /onnx-serving serve --model /);
+  assert.equal(world.options, undefined);
+});
+
+test('when no model could be loaded the reasons are shown and the port is not taken', async () => {
+  const world = new FakeWorld([failed]);
+  assert.equal(await serve({ model: ['bad.onnx'] }, world), 'nothing-to-serve');
+  assert.match(world.err, /no model could be loaded[\s\S]*bad failed: it is empty/);
+  assert.deepEqual(world.events, ['runtime.close 0', 'unwatch']);
+});
+
+test('a given repository may start empty where loading by request is allowed', async () => {
+  const world = new FakeWorld([]);
+  const ended = serve({ model_repository: root }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
+  const guarded = new FakeWorld([]);
+  assert.equal(await serve({ model_repository: root, model_control: 'none' }, guarded), 'nothing-to-serve');
+});
+
+test('a repository that cannot be read is nothing to serve', async () => {
+  const open = new ServingError('SRV_IO', 'The directory cannot be read.', { details: { path: '/absent' } });
+  const world = new FakeWorld([], { open });
+  assert.equal(await serve({ model_repository: '/absent' }, world), 'nothing-to-serve');
+  const other = new FakeWorld([], { open: new ServingError('SRV_IO', 'The cache cannot be written.') });
+  await assert.rejects(serve({ model_repository: '/absent' }, other), { code: 'SRV_IO' });
+});
+
+test('a taken port is named and everything that was opened is closed', async () => {
+  const world = new FakeWorld([ready], {
+    listen: Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' }),
+  });
+  await assert.rejects(serve({ model: ['net.onnx'], port: '80' }, world), {
+    code: 'SRV_PORT_IN_USE',
+    message: /Port 80 of 127\.0\.0\.1 is taken/,
+  });
+  assert.deepEqual(world.events, ['app.close', 'runtime.close 0', 'unwatch']);
+});
+
+test('a host that others can reach is served with a warning', async () => {
+  const world = new FakeWorld();
+  const ended = serve({ model: ['net.onnx'], host: '0.0.0.0' }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  world.finishRequests();
+  await ended;
+  assert.match(world.err, /WARN .*no TLS and no authentication: put it behind a proxy/);
+  assert.equal(world.options?.modelControl, 'none');
+});
+
+test('bad settings stop the start before anything is opened', async () => {
+  const world = new FakeWorld();
+  await assert.rejects(serve({ port: 'http' }, world), { code: 'SRV_BAD_CONFIG' });
+  assert.deepEqual(world.events, []);
+});
