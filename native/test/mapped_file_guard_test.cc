@@ -1,0 +1,99 @@
+#include "../mapped_file_guard.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../mapped_file.h"
+#include "check.h"
+#include "temporary_file.h"
+#include "tests.h"
+
+using namespace onnx_serving;
+
+namespace {
+
+constexpr const char* kMaps =
+    "5581c000-5581d000 r--p 00000000 fe:00 1234                       /usr/bin/some-program\n"
+    "7f0000000000-7f0000400000 rw-p 00000000 fe:00 987654321012 /models/with space/w.bin\n"
+    "7f0000400000-7f0000401000 rw-p 00000000 00:00 0 \n";
+
+/** Searches the text in pieces of any size: read() may cut it anywhere. */
+bool find(uintptr_t address, MappingFacts& facts) {
+  bool isFirst = true;
+  bool isFound = false;
+  for (size_t piece = 1; piece < 70; ++piece) {
+    MappingSearch search(address);
+    bool found = false;
+    for (size_t at = 0; at < std::strlen(kMaps) && !found; at += piece) {
+      found = search.feed(kMaps + at, std::min(piece, std::strlen(kMaps) - at));
+    }
+    CHECK(isFirst || (found == isFound && search.facts().inode == facts.inode));
+    isFirst = false;
+    isFound = found;
+    facts = search.facts();
+  }
+  return isFound;
+}
+
+/** How a child ends that runs `work`. */
+template <class Work>
+int statusOfChild(Work work) {
+  const pid_t child = fork();
+  if (child == 0) {
+    work();
+    _exit(0);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child);
+  return status;
+}
+
+}  // namespace
+
+void testMappedFileGuard() {
+  MappingFacts facts;
+  CHECK(find(0x7f0000000000, facts) && facts.inode == 987654321012 && facts.isWritable);
+  CHECK(find(0x5581cfff, facts) && facts.inode == 1234 && !facts.isWritable);
+  CHECK(find(0x7f0000400010, facts) && facts.inode == 0);
+  CHECK(!find(0x5581d000, facts));
+#ifdef __linux__
+  // The handler that was there before: the default one, not a sanitizer's report.
+  signal(SIGBUS, SIG_DFL);
+  CHECK(MappedFileGuard::install().ok());
+  CHECK(MappedFileGuard::install().ok());
+
+  const auto pageBytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  constexpr size_t kPages = 100;
+  TemporaryFile file(kPages * pageBytes);
+  struct stat stats;
+  CHECK(stat(file.path().c_str(), &stats) == 0);
+  for (const bool isWritable : {false, true}) {
+    const uint64_t before = MappedFileGuard::faults();
+    file.truncate(static_cast<off_t>(kPages * pageBytes));
+    const auto mapped = MappedFile::open(file.path(), {.copyOnWrite = isWritable}).value();
+    file.truncate(static_cast<off_t>(pageBytes / 2));
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&mapped] {
+        for (const std::byte byte : mapped->bytes()) CHECK(byte == std::byte{0} || byte == std::byte{'x'});
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    // Two threads may fall over the same page at once.
+    CHECK(MappedFileGuard::faults() - before >= kPages - 1);
+    CHECK(MappedFileGuard::faultedInodes() == std::vector<uint64_t>{stats.st_ino});
+    if (isWritable) mapped->bytes().back() = std::byte{1};
+  }
+
+  const int sent = statusOfChild([] { kill(getpid(), SIGBUS); });
+  CHECK(WIFSIGNALED(sent) && WTERMSIG(sent) == SIGBUS);
+#endif
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds everything but the N-API bindings with g++ and runs the C++ tests: all of them under the address and
+# undefined sanitizers, those of shared state under the thread sanitizer. Ends non-zero on the first failure.
+set -eu
+cd "$(dirname "$0")/.."
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+sources=$(grep -v -e '_binding\.cc$' -e '^napi_support\.cc$' -e '^addon\.cc$' sources.txt)
+flags="-std=c++20 -g -Wall -Wextra -Wpedantic -Werror -fno-exceptions -fno-rtti -ffp-contract=off -pthread"
+
+# shellcheck disable=SC2086 # lists of words
+build() {
+  name=$1
+  shift
+  objects=
+  for source in $sources test/*.cc; do
+    object="$out/$name-$(basename "$source" .cc).o"
+    ${CXX:-g++} $flags "$@" -c "$source" -o "$object"
+    objects="$objects $object"
+  done
+  ${CXX:-g++} $flags "$@" $objects -o "$out/$name"
+}
+
+build address -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+"$out/address"
+build thread -O1 -fsanitize=thread
+"$out/thread" slab mapped_file_guard
