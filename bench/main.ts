@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { type BarLine, barLines, barTable } from './bars.js';
 import { paths } from './paths.js';
+import { lockBench } from './run-lock.js';
 import type { Scenario, ScenarioResult } from './scenario.js';
 import { binary64, json64 } from './scenarios/closed-loop.js';
 import { inProcess } from './scenarios/in-process.js';
@@ -101,6 +102,7 @@ function noteText(name: string, note: string): string {
 }
 
 const options = readArguments();
+const unlock = await lockBench();
 const machine = {
   cpu: cpus()[0]?.model.trim() ?? 'unknown',
   cores: availableParallelism(),
@@ -135,4 +137,5 @@ process.stdout.write(
 await mkdir(dirname(options.out), { recursive: true });
 const { rounds, roundSeconds } = options;
 await writeFile(options.out, `${JSON.stringify({ machine, rounds, roundSeconds, outcomes }, null, 2)}\n`);
+await unlock();
 process.stderr.write(`figures: ${options.out}\n`);

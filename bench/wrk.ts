@@ -3,7 +3,7 @@ import { access, constants, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { RequestBody } from '../src/loadtest/request-body.js';
-import { paths } from './paths.js';
+import { runProgram } from './child-program.js';
 
 const run = promisify(execFile);
 
@@ -25,41 +25,64 @@ export interface LoadGenerator {
   run(connections: number, seconds: number): Promise<LoadFigures>;
 }
 
+/** A request body on disk and the headers it goes with. */
+export interface BodyFile {
+  readonly file: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /**
- * Gives a generator that posts the bodies to a path: wrk where it is in PATH (about 14 us of CPU a request), else
- * autocannon (36 to 57 us, and the first body alone).
+ * Gives a generator that posts the bodies in turn: wrk where it is in PATH (about 14 us of CPU a request), else
+ * autocannon (36 to 57 us).
  *
- * @param dir where the bodies are written; the caller removes it
+ * @param dir where bodies and scripts are written; the caller removes it
  */
 export async function loadGenerator(
   url: string,
   bodies: readonly RequestBody[],
   dir: string,
 ): Promise<LoadGenerator> {
-  const files = bodies.map((_, i) => join(dir, `body-${i}`));
-  await Promise.all(bodies.map((body, i) => writeFile(files[i]!, body.bytes)));
-  if (!(await isInPath('wrk'))) return autocannon(url, bodies[0]!, files[0]!);
+  const files = bodies.map(({ headers }, i): BodyFile => {
+    // Both generators write the length themselves.
+    const { 'content-length': _, ...sent } = headers;
+    return { file: join(dir, `body-${i}`), headers: sent };
+  });
+  await Promise.all(bodies.map(({ bytes }, i) => writeFile(files[i]!.file, bytes)));
+  if (!(await isInPath('wrk'))) {
+    const list = join(dir, 'bodies.json');
+    await writeFile(list, JSON.stringify(files));
+    return {
+      name: 'autocannon',
+      run: (connections, seconds) =>
+        runProgram(
+          'autocannon-load',
+          [url, String(connections), String(seconds), list],
+          (seconds + 30) * 1000,
+        ),
+    };
+  }
   const script = join(dir, 'post.lua');
-  await writeFile(script, luaScript(bodies, files));
+  await writeFile(script, luaScript(files));
   return {
     name: 'wrk, 1 thread',
     async run(connections, seconds) {
       const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url];
-      const { stdout } = await run('wrk', args, { timeout: (seconds + 30) * 1000 });
-      return JSON.parse(stdout.trim().split('\n').at(-1)!) as LoadFigures;
+      const { stdout, stderr } = await run('wrk', args, { timeout: (seconds + 30) * 1000 });
+      const line = stdout.trim().split('\n').at(-1)!;
+      // wrk ends with 0 when its script cannot be read, and then never writes the line.
+      if (!line.startsWith('{')) throw new Error(`wrk did not run its script ${script}: ${stderr || line}`);
+      return JSON.parse(line) as LoadFigures;
     },
   };
 }
 
 /** Requests are formatted once in `init`: a script that builds strings in `request` costs as much as the server. */
-function luaScript(bodies: readonly RequestBody[], files: readonly string[]): string {
-  const entries = bodies.map(({ headers }, i) => {
-    // wrk writes the length itself.
-    const fields = Object.entries(headers).filter(([name]) => name !== 'content-length');
-    const table = fields
-      .map(([name, value]) => `[${JSON.stringify(name)}]=${JSON.stringify(value)}`)
-      .join(',');
-    return `  { file = ${JSON.stringify(files[i])}, headers = {${table}} },`;
+function luaScript(bodies: readonly BodyFile[]): string {
+  const entries = bodies.map(({ file, headers }) => {
+    const fields = Object.entries(headers).map(
+      ([name, value]) => `[${JSON.stringify(name)}]=${JSON.stringify(value)}`,
+    );
+    return `  { file = ${JSON.stringify(file)}, headers = {${fields.join(',')}} },`;
   });
   return `local bodies = {
 ${entries.join('\n')}
@@ -89,40 +112,6 @@ function done(summary, latency)
     errors.status + errors.connect + errors.read + errors.write + errors.timeout))
 end
 `;
-}
-
-interface AutocannonReport {
-  readonly requests: { readonly total: number };
-  readonly duration: number;
-  readonly latency: { readonly p50: number; readonly p99: number };
-  readonly errors: number;
-  readonly non2xx: number;
-}
-
-function autocannon(url: string, body: RequestBody, file: string): LoadGenerator {
-  const script = join(paths.root, 'node_modules', 'autocannon', 'autocannon.js');
-  const headers = Object.entries(body.headers)
-    .filter(([name]) => name !== 'content-length')
-    .flatMap(([name, value]) => ['-H', `${name}=${value}`]);
-  return {
-    name: 'autocannon',
-    async run(connections, seconds) {
-      const args = [script, '-m', 'POST', '-i', file, ...headers, '-c', String(connections)];
-      const { stdout } = await run(
-        process.execPath,
-        [...args, '-d', String(seconds), '--json', '--no-progress', url],
-        { timeout: (seconds + 30) * 1000, maxBuffer: 16 * 1024 * 1024 },
-      );
-      const report = JSON.parse(stdout) as AutocannonReport;
-      return {
-        requests: report.requests.total,
-        seconds: report.duration,
-        p50Ms: report.latency.p50,
-        p99Ms: report.latency.p99,
-        failed: report.errors + report.non2xx,
-      };
-    },
-  };
 }
 
 async function isInPath(name: string): Promise<boolean> {

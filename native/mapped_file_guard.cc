@@ -50,7 +50,12 @@ bool findMapping(uintptr_t address, MappingFacts& facts) {
 
 bool replacePage(uintptr_t address) {
   MappingFacts facts;
-  if (!findMapping(address, facts) || facts.inode == 0) return false;
+  // The list of mappings is read in pieces and may change between two of them, so one miss proves nothing.
+  bool isFound = findMapping(address, facts);
+  for (int retries = 3; !isFound && retries > 0; --retries) isFound = findMapping(address, facts);
+  if (!isFound) return false;
+  // Memory without a file gives no such fault: another thread fell over the same page and was faster.
+  if (facts.inode == 0) return !facts.isNamed;
   const uintptr_t page = address & ~(pageBytes - 1);
   const int protection = PROT_READ | (facts.isWritable ? PROT_WRITE : 0);
   void* const wanted = reinterpret_cast<void*>(page);
@@ -155,6 +160,9 @@ bool MappingSearch::feed(const char* text, size_t length) {
         break;
       case Field::kInode:
         facts_.inode = facts_.inode * 10 + static_cast<uint64_t>(c - '0');
+        break;
+      case Field::kRest:
+        facts_.isNamed = true;
         break;
       default:
         break;

@@ -30,7 +30,10 @@ class MappedFileGuard {
 
 /** What the guard needs to know of the mapping that holds an address. */
 struct MappingFacts {
+  /** 0 for a mapping of no file. */
   uint64_t inode = 0;
+  /** Whether it has a path, or a name such as [stack]. */
+  bool isNamed = false;
   bool isWritable = false;
 };
 

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <memory>
 #include <string>
 #include <system_error>
 
@@ -10,8 +11,8 @@ namespace onnx_serving {
 
 SlabRegistry& SlabRegistry::instance() {
   alignas(SlabRegistry) static std::byte storage[sizeof(SlabRegistry)];
-  static SlabRegistry* const registry = new (storage) SlabRegistry;
-  return *registry;
+  static SlabRegistry& registry = *std::construct_at(reinterpret_cast<SlabRegistry*>(storage));
+  return registry;
 }
 
 SlabRegistry::~SlabRegistry() {

@@ -29,7 +29,7 @@ T readLittleEndian(const std::byte* at) {
 uint64_t round(uint64_t lane, uint64_t input) { return std::rotl(lane + input * kPrime2, 31) * kPrime1; }
 
 void consumeStripe(uint64_t (&lanes)[4], const std::byte* stripe) {
-  for (int i = 0; i < 4; ++i) lanes[i] = round(lanes[i], readLittleEndian<uint64_t>(stripe + 8 * i));
+  for (size_t i = 0; i < 4; ++i) lanes[i] = round(lanes[i], readLittleEndian<uint64_t>(stripe + 8 * i));
 }
 
 }  // namespace

@@ -62,14 +62,18 @@ export class ModelService implements InferenceService {
     const { stats } = version;
     version.leases.lease();
     try {
-      const { fetch, result } = await version.infer(requestOf(call));
+      const running = version.infer(requestOf(call));
+      const result = await running.result;
       const specs = version.served!.rules.signature.outputs;
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
       stats.recordRequest(call.protocol, 'ok', seconds, Date.now());
       return new Answer(
         version,
-        fetch.map((index, position) => ({ name: specs[index]!.name, tensor: result.outputs[position]! })),
+        running.fetch.map((index, position) => ({
+          name: specs[index]!.name,
+          tensor: result.outputs[position]!,
+        })),
         decode + seconds,
       );
     } catch (error) {

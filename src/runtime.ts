@@ -146,9 +146,7 @@ export class Runtime {
       byName.set(entry.name, [...(byName.get(entry.name) ?? []), entry]);
     }
     // Why a model cannot be served is kept with it; the others go on.
-    await Promise.allSettled(
-      [...byName].map(([name, entries]) => this.service.loadEntries(name, entries)),
-    );
+    await Promise.allSettled([...byName].map(([name, entries]) => this.service.loadEntries(name, entries)));
   }
 
   /** Whether requests may come: no drain has begun and at least one version is ready. */
@@ -224,7 +222,10 @@ export class Runtime {
   }
 
   #giveUpWaiting(): void {
-    const reason = new ServingError('SRV_SHUTTING_DOWN', 'the server drains and its drain timeout has passed');
+    const reason = new ServingError(
+      'SRV_SHUTTING_DOWN',
+      'the server drains and its drain timeout has passed',
+    );
     for (const batcher of this.#batchers()) void batcher.close(reason);
   }
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { matmulDir } from '../model-files.js';
 import { sendRequests } from '../model-requests.js';
 import { paths, scratchDir } from '../paths.js';
-import { memoryOfTree } from '../proc-stat.js';
+import { memoryOf, memoryOfTree } from '../proc-stat.js';
 import type { Scenario } from '../scenario.js';
 import { startServe } from '../server-process.js';
 
@@ -34,11 +34,13 @@ export const loadCycles: Scenario = {
       );
       try {
         const pssMb: number[] = [];
+        const serverAloneMb: number[] = [];
         for (let cycle = 1; cycle <= cycles; cycle++) {
           await control(server.url, 'load');
           await sendRequests(server.url, 'large', { count: 2, atATime: 1 });
           await control(server.url, 'unload');
           pssMb.push((await settledPss(server.pid)) / 1e6);
+          serverAloneMb.push(memoryOf(server.pid).pss / 1e6);
           if (cycle % 10 === 0) log(`cycle ${cycle} of ${cycles}: ${pssMb.at(-1)!.toFixed(0)} MB`);
         }
         const [early, late] = [pssMb[settledAfter - 1]!, pssMb[cycles - 1]!];
@@ -47,9 +49,10 @@ export const loadCycles: Scenario = {
           invalid: [],
           notes: [
             `PSS of the server and its children: ${early.toFixed(0)} MB, then ${late.toFixed(0)} MB; ` +
-              `most ${Math.max(...pssMb).toFixed(0)} MB`,
+              `most ${Math.max(...pssMb).toFixed(0)} MB; the server alone ` +
+              `${serverAloneMb[settledAfter - 1]!.toFixed(0)} MB, then ${serverAloneMb[cycles - 1]!.toFixed(0)} MB`,
           ],
-          figures: { pssMb },
+          figures: { pssMb, serverAloneMb },
         };
       } finally {
         await server.stop();

@@ -61,8 +61,8 @@ int statusOfChild(Work work) {
 void testMappedFileGuard() {
   MappingFacts facts;
   CHECK(find(0x7f0000000000, facts) && facts.inode == 987654321012 && facts.isWritable);
-  CHECK(find(0x5581cfff, facts) && facts.inode == 1234 && !facts.isWritable);
-  CHECK(find(0x7f0000400010, facts) && facts.inode == 0);
+  CHECK(find(0x5581cfff, facts) && facts.inode == 1234 && !facts.isWritable && facts.isNamed);
+  CHECK(find(0x7f0000400010, facts) && facts.inode == 0 && !facts.isNamed);
   CHECK(!find(0x5581d000, facts));
 #ifdef __linux__
   // The handler that was there before: the default one, not a sanitizer's report.

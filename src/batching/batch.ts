@@ -77,7 +77,8 @@ function copyRows(
   let at = 0;
   for (const job of jobs) {
     const { data } = job.inputs[index] as FixedTensor;
-    if (data.BYTES_PER_ELEMENT !== bytes) throw new ServingError('SRV_INTERNAL', `${datatype} data of wrong width`);
+    if (data.BYTES_PER_ELEMENT !== bytes)
+      throw new ServingError('SRV_INTERNAL', `${datatype} data of wrong width`);
     target.set(data as Float32Array, at);
     at += data.length;
   }

@@ -7,7 +7,7 @@ import type { Signature, Tensor } from '../tensor/tensor.js';
 import { assemble, layOut, splitResult } from './batch.js';
 import type { ByteBudget } from './byte-budget.js';
 import type { Clock } from './clock.js';
-import type { Job, JobRequest, JobResult } from './job.js';
+import type { Job, JobRequest, JobResult, SubmittedJob } from './job.js';
 import { orderOf, RequestQueue } from './request-queue.js';
 import type { Scheduler } from './scheduler.js';
 
@@ -113,7 +113,7 @@ export class Batcher {
    * @throws SRV_QUEUE_FULL when the queue is at its limit, SRV_SHUTTING_DOWN when the version is being unloaded;
    * the promise is rejected with SRV_DEADLINE_EXCEEDED, SRV_CANCELLED or what the run threw
    */
-  submit(request: JobRequest): { readonly result: Promise<JobResult>; cancel(): void } {
+  submit(request: JobRequest): SubmittedJob {
     this.#admit(request);
     const enqueuedAt = this.options.clock.now();
     let job!: Job;
@@ -310,7 +310,8 @@ export class Batcher {
       jobs.forEach((job, index) => {
         const queue = (times.startedAt - job.enqueuedAt) / 1000;
         stats.recordQueue(queue);
-        const own = job.fetch.length === fetch.length ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch);
+        const own =
+          job.fetch.length === fetch.length ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch);
         this.#settle(job, {
           outputs: own,
           timing: { queue, assemble: assembleSeconds, gather, compute, batchRows: rows },
@@ -376,7 +377,10 @@ export class Batcher {
       if ('data' in output) bytes += output.data.byteLength + 64;
     }
     if (bytes > 0) {
-      this.#replyBytesPerRow = Math.max(this.#replyBytesPerRow, Math.ceil((bytes / Math.max(1, rows)) * 1.25));
+      this.#replyBytesPerRow = Math.max(
+        this.#replyBytesPerRow,
+        Math.ceil((bytes / Math.max(1, rows)) * 1.25),
+      );
     }
   }
 

@@ -39,6 +39,13 @@ export interface JobResult {
   readonly timing: JobTiming;
 }
 
+/** A job as its caller sees it. */
+export interface SubmittedJob {
+  readonly result: Promise<JobResult>;
+  /** Withdraws it: it is not run if it still waits, and its result is dropped if it runs. */
+  cancel(): void;
+}
+
 /** A job that waits or runs. */
 export interface Job extends JobRequest {
   /** Clock time of its arrival, in ms. */

@@ -66,7 +66,9 @@ async function probe(group: InstanceGroup, file: string): Promise<void> {
       sessionExtra: {},
     });
   } catch (error) {
-    const hint = Object.values(providers).find((one) => one.engineName === group.device.provider)?.installHint;
+    const hint = Object.values(providers).find(
+      (one) => one.engineName === group.device.provider,
+    )?.installHint;
     throw new ServingError(
       'SRV_PROVIDER_MISSING',
       `${group.device.name} cannot be used: ${error instanceof Error ? error.message : error}. To install it: ${hint}`,

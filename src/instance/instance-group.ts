@@ -79,7 +79,8 @@ export class InstanceGroup {
       loadBalancer: (task, workers) => {
         const wanted = (task as never as Record<symbol, { workerId: number }>)[queueOptionsSymbol]?.workerId;
         const worker = workers.find((candidate) => candidate.id === wanted);
-        if (!worker) throw new ServingError('SRV_WORKER_DIED', `no thread ${wanted} in the pool of ${this.device.name}`);
+        if (!worker)
+          throw new ServingError('SRV_WORKER_DIED', `no thread ${wanted} in the pool of ${this.device.name}`);
         return worker;
       },
     });
@@ -95,7 +96,9 @@ export class InstanceGroup {
     }));
     this.#idle.push(...this.#instances);
     this.#pool.on('workerCreate', (worker: { id: number }) => this.#adopt(worker.id));
-    this.#pool.on('workerDestroy', (worker: { id: number }) => this.#loseWorker(worker.id, 'the thread ended'));
+    this.#pool.on('workerDestroy', (worker: { id: number }) =>
+      this.#loseWorker(worker.id, 'the thread ended'),
+    );
     this.#pool.on('error', () => {
       // The thread's end is handled by workerDestroy; without a listener the event would end the process.
     });
@@ -192,7 +195,9 @@ export class InstanceGroup {
     instance.isBusy = true;
     instance.busySince = performance.now();
     const workerId = instance.workerId;
-    const task = (this.#pool.run({ ...message, [queueOptionsSymbol]: { workerId } }, { name }) as Promise<Reply<T>>)
+    const task = (
+      this.#pool.run({ ...message, [queueOptionsSymbol]: { workerId } }, { name }) as Promise<Reply<T>>
+    )
       .then(
         (reply) => {
           if ('error' in reply) throw errorFromData(reply.error);
@@ -200,7 +205,10 @@ export class InstanceGroup {
         },
         (error: unknown) => {
           if (error instanceof ServingError) throw error;
-          throw new ServingError('SRV_WORKER_DIED', `an instance of ${this.device.name} ended: ${messageOf(error)}`);
+          throw new ServingError(
+            'SRV_WORKER_DIED',
+            `an instance of ${this.device.name} ended: ${messageOf(error)}`,
+          );
         },
       )
       .finally(() => {

@@ -1,4 +1,4 @@
-import { InferenceSession, Tensor as EngineTensor } from 'onnxruntime-node';
+import { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
 import { messageOf, ServingError } from '../errors.js';
 import { viewSlab } from '../native/binding.js';
 import { type FixedData, type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
@@ -134,7 +134,9 @@ function sessionOptions(message: LoadMessage): InferenceSession.SessionOptions {
 // configuration under the prefix of its name.
 function memoryLimit(message: LoadMessage): Readonly<Record<string, string>> {
   if (message.gpuMemoryLimitBytes === undefined || message.device.deviceId === undefined) return {};
-  return { [`ep.${message.device.provider}executionprovider.gpu_mem_limit`]: String(message.gpuMemoryLimitBytes) };
+  return {
+    [`ep.${message.device.provider}executionprovider.gpu_mem_limit`]: String(message.gpuMemoryLimitBytes),
+  };
 }
 
 /** Dotted keys as nested objects, which is how the engine's Node package takes them. */
@@ -154,7 +156,11 @@ function nested(entries: Readonly<Record<string, string>>): Record<string, unkno
 
 function loadError(error: unknown, message: LoadMessage): ServingError {
   const text = messageOf(error);
-  if (/Failed to load shared library|backend not found|no available backend|Failed to get a WebGPU adapter/i.test(text)) {
+  if (
+    /Failed to load shared library|backend not found|no available backend|Failed to get a WebGPU adapter/i.test(
+      text,
+    )
+  ) {
     return new ServingError(
       'SRV_PROVIDER_MISSING',
       `the execution provider ${message.device.provider} cannot be used on this machine: ${text}`,
@@ -168,17 +174,22 @@ function loadError(error: unknown, message: LoadMessage): ServingError {
 
 function runError(error: unknown): ServingError {
   const text = messageOf(error);
-  if (isOutOfMemory(text)) return new ServingError('SRV_OUT_OF_MEMORY', `no memory left for this batch: ${text}`);
+  if (isOutOfMemory(text))
+    return new ServingError('SRV_OUT_OF_MEMORY', `no memory left for this batch: ${text}`);
   if (isDeviceLost(text)) return new ServingError('SRV_DEVICE_LOST', `the device is gone: ${text}`);
   return new ServingError('SRV_MODEL_RUN_FAILED', `the engine refused these values: ${text}`);
 }
 
 // The allocators of the engine's CPU, CUDA and WebGPU back ends each have a wording of their own.
 function isOutOfMemory(text: string): boolean {
-  return /out of memory|bad_alloc|Failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation/i.test(text);
+  return /out of memory|bad_alloc|Failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation/i.test(
+    text,
+  );
 }
 
 // CUDA's sticky errors: every later call of the process on that card fails too.
 function isDeviceLost(text: string): boolean {
-  return /CUDA failure (4|46|100|101|214|219|220|700|702|709|710|714|715|716|717|718|719|999)\b|device (was )?lost/i.test(text);
+  return /CUDA failure (4|46|100|101|214|219|220|700|702|709|710|714|715|716|717|718|719|999)\b|device (was )?lost/i.test(
+    text,
+  );
 }

@@ -37,7 +37,10 @@ export async function run(message: RunMessage): Promise<Reply<RunResult>> {
   try {
     const predictor = predictors.get(message.versionId);
     if (!predictor) {
-      throw new ServingError('SRV_INTERNAL', `version id ${message.versionId} is not loaded in this instance`);
+      throw new ServingError(
+        'SRV_INTERNAL',
+        `version id ${message.versionId} is not loaded in this instance`,
+      );
     }
     return { ok: await predictor.run(message) };
   } catch (error) {

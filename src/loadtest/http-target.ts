@@ -81,6 +81,7 @@ export async function openHttpTarget(options: HttpTargetOptions): Promise<LoadTa
 class HttpTarget implements LoadTarget {
   readonly description: string;
   readonly rowsPerRequest: number;
+  readonly isInProcess = false;
   readonly #requests: readonly Buffer[];
   readonly #connections: HttpConnections;
   readonly #inferUrl: URL;

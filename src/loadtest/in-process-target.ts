@@ -42,6 +42,7 @@ export async function openInProcessTarget(options: InProcessTargetOptions): Prom
   return {
     description: `in process: ${model}`,
     rowsPerRequest: options.rowsPerRequest,
+    isInProcess: true,
     async send(index) {
       try {
         await runtime.infer(model, requests[index % requests.length]!, inferOptions);

@@ -57,7 +57,10 @@ const LoadResultSchema = Type.Object({
   generator: Type.Object({
     isLate: Type.Boolean({ description: 'An open loop did not send on time: its figures are in doubt.' }),
     isBusy: Type.Boolean({ description: 'The generator used most of a core: the figures may be its own.' }),
-    cpuShare: Type.Number({ description: 'CPU of the generating process over wall time; 1 is one core.' }),
+    cpuShare: Type.Number({
+      description:
+        'CPU of the generating process (in process: of the target too) over wall time; 1 is one core.',
+    }),
     latenessMs: Type.Object({ p50: Type.Number(), p99: Type.Number(), max: Type.Number() }),
   }),
   stages: Type.Optional(ServerStages),

@@ -140,7 +140,7 @@ async function measureLoad(
   const after = counters.at(-1);
   const stages = before && after ? stagesBetween(before, after) : undefined;
   return {
-    ...summarise(load, windows, kept, settings.rowsPerRequest),
+    ...summarise(load, windows, kept, target),
     isStable: isSteady,
     requests: { ...countRequests(kept), warmupFailed: warmup.failed },
     ...(stages ? { stages } : {}),

@@ -1,6 +1,7 @@
 import { type Load, loadName } from './load.js';
 import { notSent } from './offer.js';
 import type { LoadResult } from './report.js';
+import type { LoadTarget } from './target.js';
 import { type LoadWindow, latencyHistogram } from './window.js';
 
 /** Adds up what the windows counted. */
@@ -28,7 +29,7 @@ export function summarise(
   load: Load,
   windows: readonly LoadWindow[],
   kept: readonly LoadWindow[],
-  rowsPerRequest: number,
+  target: Pick<LoadTarget, 'rowsPerRequest' | 'isInProcess'>,
 ): Omit<LoadResult, 'isStable' | 'requests' | 'stages'> {
   const latency = latencyHistogram();
   const lateness = latencyHistogram();
@@ -63,7 +64,7 @@ export function summarise(
     })),
     seconds,
     requestsPerSecond,
-    rowsPerSecond: requestsPerSecond * rowsPerRequest,
+    rowsPerSecond: requestsPerSecond * target.rowsPerRequest,
     latencyMs: {
       mean: latency.totalCount > 0 ? latency.mean / 1000 : 0,
       p50: percentileMs(latency, 50),
@@ -75,7 +76,7 @@ export function summarise(
     generator: {
       // Timers fire up to 2 ms after their time in a healthy generator; 10 ms is the event loop falling behind.
       isLate: unsent > 0 || latenessP99 > 10,
-      isBusy: cpuSeconds / seconds > 0.85,
+      isBusy: !target.isInProcess && cpuSeconds / seconds > 0.85,
       cpuShare: cpuSeconds / seconds,
       latenessMs: {
         p50: percentileMs(lateness, 50),

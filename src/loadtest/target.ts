@@ -6,6 +6,8 @@ export interface LoadTarget {
   readonly description: string;
   /** Rows of each request, to turn requests into rows; the mean where recorded requests differ. */
   readonly rowsPerRequest: number;
+  /** Whether the target works in the generator's own process, whose CPU then says nothing about the generator. */
+  readonly isInProcess: boolean;
   /**
    * Sends the request of this number (targets go round their requests) and waits for the whole answer.
    * Resolves to undefined when it succeeded, else to the reason that the failure is counted under, such as

@@ -1,6 +1,6 @@
 import type { Batcher } from '../batching/batcher.js';
 import type { Clock } from '../batching/clock.js';
-import type { JobResult } from '../batching/job.js';
+import type { JobRequest, JobResult, SubmittedJob } from '../batching/job.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { InstanceGroup } from '../instance/instance-group.js';
 import { LeaseCounter } from '../lifecycle/lease.js';
@@ -84,13 +84,13 @@ export class ModelVersion {
   }
 
   /**
-   * Checks, queues and runs a request. The caller holds a lease.
+   * Checks and queues a request. The caller holds a lease until the result is there.
    *
-   * @returns the outputs in the order asked for, with their indices in the signature
+   * @returns indices of the wanted outputs in the signature, and the outputs to come in that order
+   * @throws at once what is wrong with the request: SRV_BAD_SIGNATURE, SRV_BATCH_TOO_LARGE, SRV_QUEUE_FULL,
+   * SRV_CANCELLED
    */
-  async infer(
-    request: VersionRequest,
-  ): Promise<{ readonly fetch: readonly number[]; readonly result: JobResult }> {
+  infer(request: VersionRequest): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
     const served = this.served!;
     const { rules, maxBatchSize } = served;
     const checked = checkInputs(rules, request.names, request.find);
@@ -102,7 +102,10 @@ export class ModelVersion {
       );
     }
     const timeoutMs = request.timeoutMs || served.requestTimeoutMs;
-    const common = {
+    const job: JobRequest = {
+      inputs: checked.inputs,
+      rows: checked.rows,
+      bytes: checked.bytes,
       fetch,
       shapeKey: checked.shapeKey,
       priority: request.priority || defaultPriority,
@@ -111,13 +114,7 @@ export class ModelVersion {
       origin: request.origin,
     };
     if (!rules.canMerge || checked.rows <= maxBatchSize) {
-      const job = served.batcher.submit({
-        ...common,
-        inputs: checked.inputs,
-        rows: checked.rows,
-        bytes: checked.bytes,
-      });
-      return { fetch, result: await cancellable(job, request.signal) };
+      return { fetch, result: cancellable(served.batcher.submit(job), request.signal) };
     }
     if (!served.allowSplitRequest) {
       throw new ServingError(
@@ -126,33 +123,30 @@ export class ModelVersion {
           '(allow_split_request is off)',
       );
     }
-    const pieces = splitRows(checked.inputs, checked.rows, maxBatchSize).map((inputs) => ({
-      inputs,
-      rows: inputs[0]!.shape[0]!,
-    }));
-    const jobs: { readonly result: Promise<JobResult>; cancel(): void }[] = [];
+    return { fetch, result: this.#inferInParts(served, job, request.signal) };
+  }
+
+  /** Runs a request with more rows than a batch may have, part by part, and joins the results. */
+  async #inferInParts(
+    { batcher, maxBatchSize, rules }: Served,
+    whole: JobRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<JobResult> {
+    const submitted: SubmittedJob[] = [];
     try {
-      for (const { inputs, rows } of pieces) {
-        jobs.push(
-          served.batcher.submit({
-            ...common,
-            inputs,
-            rows,
-            bytes: Math.ceil((checked.bytes * rows) / checked.rows),
-          }),
-        );
+      for (const inputs of splitRows(whole.inputs, whole.rows, maxBatchSize)) {
+        const rows = inputs[0]!.shape[0]!;
+        const bytes = Math.ceil((whole.bytes * rows) / whole.rows);
+        submitted.push(batcher.submit({ ...whole, inputs, rows, bytes }));
       }
-      const results = await Promise.all(jobs.map((job) => cancellable(job, request.signal)));
-      return {
-        fetch,
-        result: joinResults(
-          results,
-          fetch.map((index) => rules.signature.outputs[index]!.name),
-        ),
-      };
+      const results = await Promise.all(submitted.map((job) => cancellable(job, signal)));
+      return joinResults(
+        results,
+        whole.fetch.map((index) => rules.signature.outputs[index]!.name),
+      );
     } catch (error) {
       // The rest of a request that has failed is of no use to anybody.
-      for (const job of jobs) {
+      for (const job of submitted) {
         job.cancel();
         job.result.catch(() => undefined);
       }
@@ -161,16 +155,9 @@ export class ModelVersion {
   }
 }
 
-async function cancellable(
-  job: { readonly result: Promise<JobResult>; cancel(): void },
-  signal: AbortSignal | undefined,
-): Promise<JobResult> {
+function cancellable(job: SubmittedJob, signal: AbortSignal | undefined): Promise<JobResult> {
   if (!signal) return job.result;
   const onAbort = (): void => job.cancel();
   signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await job.result;
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+  return job.result.finally(() => signal.removeEventListener('abort', onAbort));
 }

@@ -33,7 +33,8 @@ export class Histogram {
 
 /** Upper bounds of the stage histograms, in seconds: 5 us to 10 s, three to a decade. */
 export const latencyBounds: readonly number[] = [
-  5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+  5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1,
+  2.5, 5, 10,
 ];
 
 /** Upper bounds of the batch size histogram, in rows. */

@@ -61,7 +61,12 @@ export class MetricsPage {
   }
 
   #writeRequests(lines: string[], { versions, refusals, queueBytes, slabBytes }: RuntimeMetrics): void {
-    head(lines, 'onnx_serving_requests_total', 'counter', 'Requests answered, by outcome: ok or an error code.');
+    head(
+      lines,
+      'onnx_serving_requests_total',
+      'counter',
+      'Requests answered, by outcome: ok or an error code.',
+    );
     for (const [key, count] of refusals) {
       const [protocol, code] = key.split(' ');
       lines.push(
@@ -95,7 +100,13 @@ export class MetricsPage {
       writeHistogram(lines, 'onnx_serving_batch_rows', labels(model, version), stats.batchRows);
     }
     gauge(lines, 'onnx_serving_queue_depth', 'Requests that wait.', versions, ({ queueSize }) => queueSize);
-    gauge(lines, 'onnx_serving_in_flight', 'Requests that are being run.', versions, ({ inFlight }) => inFlight);
+    gauge(
+      lines,
+      'onnx_serving_in_flight',
+      'Requests that are being run.',
+      versions,
+      ({ inFlight }) => inFlight,
+    );
     gauge(
       lines,
       'onnx_serving_loaded_bytes',
@@ -114,11 +125,21 @@ export class MetricsPage {
     for (const { device, instances } of devices) {
       lines.push(`onnx_serving_workers{device="${device}"} ${instances}`);
     }
-    head(lines, 'onnx_serving_worker_busy_seconds_total', 'counter', 'Time that instances were busy, summed.');
+    head(
+      lines,
+      'onnx_serving_worker_busy_seconds_total',
+      'counter',
+      'Time that instances were busy, summed.',
+    );
     for (const { device, busyMs } of devices) {
       lines.push(`onnx_serving_worker_busy_seconds_total{device="${device}"} ${busyMs / 1000}`);
     }
-    head(lines, 'onnx_serving_worker_busy_ratio', 'gauge', 'Busy share of the instances since the last scrape.');
+    head(
+      lines,
+      'onnx_serving_worker_busy_ratio',
+      'gauge',
+      'Busy share of the instances since the last scrape.',
+    );
     for (const { device, busyMs, totalMs } of devices) {
       const last = this.#lastBusy.get(device) ?? { busyMs: 0, totalMs: 0 };
       this.#lastBusy.set(device, { busyMs, totalMs });

@@ -41,7 +41,9 @@ export function errorReply(thrown: unknown, requestId: string): ErrorReply {
   const error = asServingError(thrown);
   const status = statusOfCode[error.code] ?? statusOfKind[error.kind];
   const isInternal = error.kind === 'internal';
-  const message = isInternal ? `internal error; the server's log has it as request ${requestId}` : error.message;
+  const message = isInternal
+    ? `internal error; the server's log has it as request ${requestId}`
+    : error.message;
   const canRetry = status === 503 && error.code !== 'SRV_MODEL_QUARANTINED';
   return {
     status,

@@ -72,15 +72,28 @@ export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesO
   }
   scope.setNotFoundHandler(
     withBody(async (request) => {
-      throw new ServingError('SRV_NOT_FOUND', `nothing answers at ${request.method} ${request.url.split('?')[0]}`);
+      throw new ServingError(
+        'SRV_NOT_FOUND',
+        `nothing answers at ${request.method} ${request.url.split('?')[0]}`,
+      );
     }),
   );
 }
 
-function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, logger: Logger): FastifyReply {
+function sendError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  logger: Logger,
+): FastifyReply {
   const { status, headers, body, isInternal } = errorReply(error, request.id);
   const { traceparent } = request.headers;
-  const context = { requestId: request.id, path: request.url, status, ...(traceparent ? { traceparent } : {}) };
+  const context = {
+    requestId: request.id,
+    path: request.url,
+    status,
+    ...(traceparent ? { traceparent } : {}),
+  };
   if (isInternal) logger.error({ ...context, err: error }, 'request failed');
   else logger.debug({ ...context, code: errorToData(error).code }, body);
   // The rest of a body that is not read would be taken for the next request.

@@ -15,7 +15,8 @@ export type ReplyEncoding = keyof typeof deflaters;
  * @param acceptEncoding the header as sent
  */
 export function chooseEncoding(acceptEncoding: string | undefined): ReplyEncoding | undefined {
-  if (acceptEncoding === undefined || acceptEncoding === '' || acceptEncoding === 'identity') return undefined;
+  if (acceptEncoding === undefined || acceptEncoding === '' || acceptEncoding === 'identity')
+    return undefined;
   let best: ReplyEncoding | undefined;
   let bestWeight = 0;
   for (const part of acceptEncoding.toLowerCase().split(',')) {

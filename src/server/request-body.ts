@@ -52,20 +52,20 @@ export class BodyReader {
       const chunks: Buffer[] = [];
       let length = 0;
       let isOver = false;
-      const fail = (error: ServingError): void => {
+      const fail = (error: () => ServingError): void => {
         if (isOver) return;
         isOver = true;
         this.#inflight -= length;
-        reject(error);
+        reject(error());
       };
       request.on('data', (chunk: Buffer) => {
         if (isOver) return;
         length += chunk.length;
         this.#inflight += chunk.length;
         if (length > this.#limits.maxBodySize) {
-          fail(tooLarge('has more than', this.#limits.maxBodySize, this.#limits.maxBodySize));
+          fail(() => tooLarge('has more than', this.#limits.maxBodySize, this.#limits.maxBodySize));
         } else if (this.#inflight > this.#limits.maxInflightBytes) {
-          fail(this.#full());
+          fail(() => this.#full());
         } else {
           chunks.push(chunk);
         }
@@ -75,8 +75,8 @@ export class BodyReader {
         isOver = true;
         resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
       });
-      request.on('error', (error) => fail(endedEarly(messageOf(error), length)));
-      request.on('close', () => fail(endedEarly('the connection was closed', length)));
+      // Of a connection that breaks, Node tells by `close` too; an error without listeners is not thrown here.
+      request.on('close', () => fail(() => endedEarly('the connection was closed', length)));
     });
   }
 
@@ -99,7 +99,10 @@ export class BodyReader {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
         throw tooLarge('decompressed has more than', maxBodySize, maxBodySize);
       }
-      throw new ServingError('SRV_BAD_REQUEST', `the ${encoding} body cannot be decompressed: ${messageOf(error)}`);
+      throw new ServingError(
+        'SRV_BAD_REQUEST',
+        `the ${encoding} body cannot be decompressed: ${messageOf(error)}`,
+      );
     } finally {
       this.#inflight -= body.length;
     }

@@ -52,7 +52,10 @@ export function elementCount(shape: readonly number[], name = 'tensor'): number 
     if (dim === 0) hasZero = true;
     else count *= dim;
     if (count > Number.MAX_SAFE_INTEGER) {
-      throw new ServingError('SRV_BAD_TENSOR', `${name}: shape [${shape}] has more elements than can be counted`);
+      throw new ServingError(
+        'SRV_BAD_TENSOR',
+        `${name}: shape [${shape}] has more elements than can be counted`,
+      );
     }
   }
   return hasZero ? 0 : count;

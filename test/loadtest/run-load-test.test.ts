@@ -96,6 +96,7 @@ function fakeTarget(send: (index: number) => Promise<string | undefined>): LoadT
   return {
     description: 'fake',
     rowsPerRequest: 1,
+    isInProcess: false,
     send,
     statistics: async () => undefined,
     close: async () => {},

@@ -1,8 +1,14 @@
 import { messageOf, ServingError } from '../../errors.js';
-import { parseTensor, parseTensorAsync, scanInferBody, scanInferBodyAsync } from '../../native/binding.js';
+import {
+  type InferBodyScan,
+  parseTensor,
+  parseTensorAsync,
+  scanInferBody,
+  scanInferBodyAsync,
+} from '../../native/binding.js';
 import { TensorArena } from '../../tensor/arena.js';
 import { type Datatype, type FixedDatatype, fixedDatatypes, isDatatype } from '../../tensor/datatype.js';
-import { elementCount, type Signature, type Tensor } from '../../tensor/tensor.js';
+import { elementCount, type FixedTensor, type Signature, type Tensor } from '../../tensor/tensor.js';
 import type { NamedTensor } from '../service.js';
 import { readStrings, stringsFromJson } from './string-tensor.js';
 
@@ -18,15 +24,15 @@ export interface RequestedOutput {
 
 /** An inference request of the Open Inference Protocol, read. */
 export interface InferRequest {
-  /** To be echoed; absent when none was sent. */
-  readonly id?: string;
+  /** To be echoed; undefined when none was sent. */
+  readonly id: string | undefined;
   readonly inputs: readonly NamedTensor[];
-  /** Absent: all outputs. */
-  readonly outputs?: readonly RequestedOutput[];
+  /** Undefined: all outputs. */
+  readonly outputs: readonly RequestedOutput[] | undefined;
   /** Whether outputs that do not say otherwise are wanted in binary. */
   readonly wantsBinary: boolean;
-  /** How long the request may wait, in ms; absent when it does not say. */
-  readonly timeoutMs?: number;
+  /** How long the request may wait, in ms; undefined when it does not say. */
+  readonly timeoutMs: number | undefined;
   /** 1 is the most urgent; 0 the model's default. */
   readonly priority: number;
 }
@@ -43,32 +49,80 @@ const arena = new TensorArena();
 /**
  * Reads the body of an inference request: JSON, followed by binary tensors when there is a header length.
  *
+ * A body of common size is read at once; a promise comes back for one so long that its JSON is read in another
+ * thread.
+ *
  * @param headerLength bytes of the JSON, from the header `Inference-Header-Content-Length`; absent: all of it
  * @throws SRV_BAD_JSON, SRV_BAD_REQUEST, SRV_BAD_TENSOR
  */
-export async function readInferRequest(body: Buffer, headerLength: number | undefined): Promise<InferRequest> {
+export function readInferRequest(
+  body: Buffer,
+  headerLength: number | undefined,
+): InferRequest | Promise<InferRequest> {
   const json = headerLength === undefined ? body : body.subarray(0, headerLength);
-  const scanned = json.length > asyncBytes ? await scanInferBodyAsync(json) : scanInferBody(json);
-  const envelope = parseEnvelope(scanned.envelope);
-  const parameters = readParameters(envelope.parameters, 'the request');
-  const binary = new BinarySections(body, headerLength);
-  const inputs: NamedTensor[] = [];
-  for (const [index, input] of requireArray(envelope.inputs, 'inputs').entries()) {
-    inputs.push(await readInput(input, index, json, scanned.sections, binary));
+  if (json.length > asyncBytes) return readLongRequest(body, json, headerLength);
+  const outline = readOutline(scanInferBody(json), body, headerLength);
+  for (const text of outline.numbers) {
+    try {
+      parseTensor(json, text.start, text.end, text.onnx, text.tensor.shape, text.tensor.data);
+    } catch (error) {
+      throw withName(error, text.name);
+    }
   }
-  binary.requireEnd();
+  return outline.request;
+}
+
+async function readLongRequest(
+  body: Buffer,
+  json: Buffer,
+  headerLength: number | undefined,
+): Promise<InferRequest> {
+  const outline = readOutline(await scanInferBodyAsync(json), body, headerLength);
+  for (const text of outline.numbers) {
+    try {
+      await parseTensorAsync(json, text.start, text.end, text.onnx, text.tensor.shape, text.tensor.data);
+    } catch (error) {
+      throw withName(error, text.name);
+    }
+  }
+  return outline.request;
+}
+
+/** A tensor whose numbers still stand in the JSON. */
+interface NumberText {
+  readonly name: string;
+  readonly tensor: FixedTensor;
+  readonly onnx: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A request whose JSON tensors are still zero, and where their numbers are. */
+interface Outline {
+  readonly request: InferRequest;
+  readonly numbers: readonly NumberText[];
+}
+
+function readOutline(scan: InferBodyScan, body: Buffer, headerLength: number | undefined): Outline {
+  const envelope = parseEnvelope(scan.envelope);
+  const parameters = readParameters(envelope.parameters, 'the request');
+  const sections = new Sections(scan.sections, body, headerLength);
+  const inputs = requireArray(envelope.inputs, 'inputs').map((input, index) =>
+    readInput(input, index, sections),
+  );
+  sections.requireEnd();
   const { id, outputs } = envelope;
   if (id !== undefined && typeof id !== 'string') throw bad(`id: expected a string, got ${show(id)}`);
-  const priority = readUnsigned(parameters.priority, 'priority') ?? 0;
   const timeoutUs = readUnsigned(parameters.timeout, 'timeout');
-  return {
-    ...(id === undefined ? {} : { id }),
+  const request = {
+    id,
     inputs,
-    ...(outputs === undefined ? {} : { outputs: requireArray(outputs, 'outputs').map(readOutput) }),
+    outputs: outputs === undefined ? undefined : requireArray(outputs, 'outputs').map(readOutput),
     wantsBinary: readBoolean(parameters.binary_data_output, 'binary_data_output') ?? false,
-    ...(timeoutUs ? { timeoutMs: timeoutUs / 1000 } : {}),
-    priority,
+    timeoutMs: timeoutUs ? timeoutUs / 1000 : undefined,
+    priority: readUnsigned(parameters.priority, 'priority') ?? 0,
   };
+  return { request, numbers: sections.numbers };
 }
 
 /**
@@ -87,11 +141,14 @@ export function readRawRequest(body: Buffer, signature: Signature): InferRequest
   const shape = spec.shape.map((dim, axis) => (axis === 0 && dim === -1 ? 1 : dim));
   const free = shape.indexOf(-1);
   if (free >= 0 && shape.indexOf(-1, free + 1) >= 0) {
-    throw bad(`a raw binary request needs at most one free dimension, input '${name}' has shape [${spec.shape}]`);
+    throw bad(
+      `a raw binary request needs at most one free dimension, input '${name}' has shape [${spec.shape}]`,
+    );
   }
   if (datatype === 'BYTES') {
     const count = shape.reduce((product, dim) => product * Math.abs(dim), 1);
-    if (count !== 1) throw bad(`a raw binary request of BYTES needs shape [1], '${name}' has [${spec.shape}]`);
+    if (count !== 1)
+      throw bad(`a raw binary request of BYTES needs shape [1], '${name}' has [${spec.shape}]`);
     const one = shape.map(() => 1);
     return raw({ name, tensor: { datatype, shape: one, data: readStrings(body, 1, name) } });
   }
@@ -105,22 +162,48 @@ export function readRawRequest(body: Buffer, signature: Signature): InferRequest
 }
 
 function raw(input: NamedTensor): InferRequest {
-  return { inputs: [input], wantsBinary: true, priority: 0 };
+  return {
+    id: undefined,
+    inputs: [input],
+    outputs: undefined,
+    wantsBinary: true,
+    timeoutMs: undefined,
+    priority: 0,
+  };
 }
 
-/** The binary tensors behind the JSON, taken in the order of the inputs. */
-class BinarySections {
+/** Where a request's tensors are: cut out of its JSON, or in binary behind it, in the order of the inputs. */
+class Sections {
+  /** JSON tensors met so far. */
+  readonly numbers: NumberText[] = [];
+  readonly #offsets: ArrayLike<number>;
   readonly #body: Buffer;
   readonly #hasHeader: boolean;
   #at: number;
 
-  constructor(body: Buffer, headerLength: number | undefined) {
+  constructor(offsets: ArrayLike<number>, body: Buffer, headerLength: number | undefined) {
+    this.#offsets = offsets;
     this.#body = body;
     this.#hasHeader = headerLength !== undefined;
     this.#at = headerLength ?? body.length;
   }
 
-  take(bytes: number, name: string): Buffer {
+  /** The JSON text that stood where the number `ordinal` stands now. */
+  json(ordinal: unknown, name: string): { readonly start: number; readonly end: number } {
+    const start = this.#offsets[2 * (ordinal as number)];
+    const end = this.#offsets[2 * (ordinal as number) + 1];
+    // Every plain "data" was cut out; a key with escapes in it was not.
+    if (start === undefined || end === undefined) {
+      throw bad(`input '${name}': data must be an array under the key data`);
+    }
+    return { start, end };
+  }
+
+  text(start: number, end: number): string {
+    return this.#body.toString('utf8', start, end);
+  }
+
+  takeBinary(bytes: number, name: string): Buffer {
     if (!this.#hasHeader) {
       throw bad(
         `input '${name}' has binary_data_size, but the request has no header Inference-Header-Content-Length`,
@@ -151,33 +234,25 @@ function parseEnvelope(text: string): Envelope {
   throw new ServingError('SRV_BAD_JSON', `the request JSON is ${show(value)}; expected an object`);
 }
 
-async function readInput(
-  value: unknown,
-  index: number,
-  json: Buffer,
-  sections: ArrayLike<number>,
-  binary: BinarySections,
-): Promise<NamedTensor> {
+function readInput(value: unknown, index: number, sections: Sections): NamedTensor {
   const input = requireObject(value, `inputs[${index}]`);
-  const { name } = input;
+  const { name, datatype } = input;
   if (typeof name !== 'string') throw bad(`inputs[${index}].name: expected a string, got ${show(name)}`);
-  const { datatype } = input;
   if (!isDatatype(datatype)) {
-    throw bad(`input '${name}': datatype ${show(datatype)} is not one of the protocol's (FP32, INT64, BYTES, ...)`);
+    throw bad(
+      `input '${name}': datatype ${show(datatype)} is not one of the protocol's (FP32, INT64, BYTES, ...)`,
+    );
   }
   const shape = requireArray(input.shape, `shape of input '${name}'`) as readonly number[];
   const count = elementCount(shape, `input '${name}'`);
   const size = readSize(input.parameters, name);
   if (size !== undefined) {
     if (input.data !== undefined) throw bad(`input '${name}' has both data and binary_data_size`);
-    return { name, tensor: tensorFromBytes(datatype, shape, count, binary.take(size, name), name) };
+    const section = sections.takeBinary(size, name);
+    return { name, tensor: tensorFromBytes(datatype, shape, count, section, name) };
   }
   if (input.data === undefined) throw bad(`input '${name}' has neither data nor binary_data_size`);
-  const start = sections[2 * (input.data as number)];
-  const end = sections[2 * (input.data as number) + 1];
-  // Every plain "data" was cut out and its place taken by its number; a key with escapes in it was not.
-  if (start === undefined || end === undefined) throw bad(`input '${name}': data must be an array under the key data`);
-  return { name, tensor: await tensorFromJson(datatype, shape, count, json, start, end, name) };
+  return { name, tensor: tensorFromJson(datatype, shape, count, input.data, sections, name) };
 }
 
 function readSize(parameters: unknown, name: string): number | undefined {
@@ -220,18 +295,19 @@ function fixedFromBytes(
   return { datatype, shape, data };
 }
 
-async function tensorFromJson(
+/** A tensor of strings, or one of zeros whose numbers are noted to be read. */
+function tensorFromJson(
   datatype: Datatype,
   shape: readonly number[],
   count: number,
-  json: Buffer,
-  start: number,
-  end: number,
+  ordinal: unknown,
+  sections: Sections,
   name: string,
-): Promise<Tensor> {
+): Tensor {
+  const { start, end } = sections.json(ordinal, name);
   if (datatype === 'BYTES') {
-    const data = stringsFromJson(parseStrings(json.toString('utf8', start, end), name), shape, count, name);
-    return { datatype, shape, data };
+    const strings = stringsFromJson(parseStrings(sections.text(start, end), name), shape, count, name);
+    return { datatype, shape, data: strings };
   }
   if (datatype === 'FP16' || datatype === 'BF16') {
     throw new ServingError(
@@ -246,16 +322,15 @@ async function tensorFromJson(
       `input '${name}': shape [${shape}] has ${count} elements, more than its data can hold`,
     );
   }
-  const data = arena.take(datatype, count);
-  const { onnx } = fixedDatatypes[datatype];
-  try {
-    if (end - start > asyncBytes) await parseTensorAsync(json, start, end, onnx, shape, data);
-    else parseTensor(json, start, end, onnx, shape, data);
-  } catch (error) {
-    if (!(error instanceof ServingError)) throw error;
-    throw new ServingError(error.code, `input '${name}': ${error.message}`);
-  }
-  return { datatype, shape, data };
+  const tensor = { datatype, shape, data: arena.take(datatype, count) };
+  sections.numbers.push({ name, tensor, onnx: fixedDatatypes[datatype].onnx, start, end });
+  return tensor;
+}
+
+function withName(error: unknown, name: string): unknown {
+  return error instanceof ServingError
+    ? new ServingError(error.code, `input '${name}': ${error.message}`)
+    : error;
 }
 
 function parseStrings(text: string, name: string): unknown {
@@ -281,7 +356,12 @@ function readOutput(value: unknown, index: number): RequestedOutput {
 
 type Parameters = Readonly<Record<string, unknown>>;
 const noParameters: Parameters = {};
-const unsupportedParameters = ['sequence_id', 'sequence_start', 'sequence_end', 'shared_memory_region'] as const;
+const unsupportedParameters = [
+  'sequence_id',
+  'sequence_start',
+  'sequence_end',
+  'shared_memory_region',
+] as const;
 
 function readParameters(value: unknown, where: string): Parameters {
   if (value === undefined) return noParameters;

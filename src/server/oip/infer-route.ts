@@ -37,7 +37,8 @@ export async function inferRoute(
 ): Promise<unknown> {
   const startedAt = performance.now();
   const params = request.params as ModelParams;
-  const read = await readRequest(service, request, params);
+  const reading = readRequest(service, request, params);
+  const read = reading instanceof Promise ? await reading : reading;
   const decodedAt = performance.now();
   const { socket } = request.raw;
   const answer = await service.infer({
@@ -53,7 +54,8 @@ export async function inferRoute(
     decodeSeconds: (decodedAt - startedAt) / 1000,
   });
   const answeredAt = performance.now();
-  const { body, headerLength } = await writeInferReply(answer, read);
+  const writing = writeInferReply(answer, read);
+  const { body, headerLength } = writing instanceof Promise ? await writing : writing;
   const encoding = chooseEncoding(request.headers['accept-encoding']);
   answer.recordEncode((performance.now() - answeredAt) / 1000);
   if (headerLength === undefined) {
@@ -68,19 +70,30 @@ export async function inferRoute(
   return compress(body, encoding);
 }
 
-async function readRequest(
+function readRequest(
   service: InferenceService,
   request: FastifyRequest,
   params: ModelParams,
-): Promise<InferRequest> {
+): InferRequest | Promise<InferRequest> {
+  const refuse = (error: unknown): never => {
+    service.recordRefusal(
+      params.model,
+      Number(params.version) || undefined,
+      protocol,
+      errorToData(error).code,
+    );
+    throw error;
+  };
   try {
     const body = request.body instanceof Buffer ? request.body : Buffer.alloc(0);
     const headerLength = readHeaderLength(request.headers[headerLengthName], body.length);
-    if (headerLength !== 0) return await readInferRequest(body, headerLength);
-    return readRawRequest(body, service.model(params.model, versionOf(params)).signature);
+    if (headerLength === 0) {
+      return readRawRequest(body, service.model(params.model, versionOf(params)).signature);
+    }
+    const reading = readInferRequest(body, headerLength);
+    return reading instanceof Promise ? reading.catch(refuse) : reading;
   } catch (error) {
-    service.recordRefusal(params.model, Number(params.version) || undefined, protocol, errorToData(error).code);
-    throw error;
+    return refuse(error);
   }
 }
 

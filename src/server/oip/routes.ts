@@ -29,7 +29,9 @@ export function addOipRoutes(
     return { ready };
   });
   add('GET', '/v2/models', async () => ({
-    models: [...new Set(service.listModels().flatMap(({ name, state }) => (state === 'ready' ? [name] : [])))],
+    models: [
+      ...new Set(service.listModels().flatMap(({ name, state }) => (state === 'ready' ? [name] : []))),
+    ],
   }));
   add('GET', '/v2/models/stats', async () => ({
     model_stats: service

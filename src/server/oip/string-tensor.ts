@@ -47,7 +47,12 @@ export function writeStrings(strings: readonly string[]): Buffer {
  *
  * @throws SRV_BAD_TENSOR when an element is no string or their number is not that of the shape
  */
-export function stringsFromJson(data: unknown, shape: readonly number[], count: number, name: string): string[] {
+export function stringsFromJson(
+  data: unknown,
+  shape: readonly number[],
+  count: number,
+  name: string,
+): string[] {
   const strings: string[] = [];
   const isNested = Array.isArray(data) && shape.length > 1 && Array.isArray(data[0]);
   collect(data, isNested ? shape : [count], 0, strings, name);
@@ -67,7 +72,11 @@ function collect(data: unknown, shape: readonly number[], level: number, out: st
     return;
   }
   if (!Array.isArray(data) || data.length !== shape[level]) {
-    throw wrongCount(name, shape[level]!, Array.isArray(data) ? `${data.length} at level ${level}` : 'no array');
+    throw wrongCount(
+      name,
+      shape[level]!,
+      Array.isArray(data) ? `${data.length} at level ${level}` : 'no array',
+    );
   }
   for (const item of data) collect(item, shape, level + 1, out, name);
 }
@@ -95,7 +104,10 @@ function requireNoNul(text: string, name: string, index: number): string {
 }
 
 function cut(name: string, index: number, what: string): ServingError {
-  return new ServingError('SRV_BAD_TENSOR', `element ${index} of BYTES input '${name}' is truncated: ${what}`);
+  return new ServingError(
+    'SRV_BAD_TENSOR',
+    `element ${index} of BYTES input '${name}' is truncated: ${what}`,
+  );
 }
 
 function wrongCount(name: string, count: number, got: string): ServingError {
