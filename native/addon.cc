@@ -33,6 +33,7 @@ NAPI_MODULE_INIT() {
   if (napi_set_instance_data(env, state.get(), dropState, nullptr) != napi_ok) return nullptr;
   (void)state.release();
   exportFunction(env, exports, "init", init);
+  exportCrashJournal(env, exports);
   exportSlab(env, exports);
   exportMappedFile(env, exports);
   exportJsonTensor(env, exports);

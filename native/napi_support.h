@@ -101,6 +101,7 @@ napi_value arrayBufferOf(napi_env env, std::unique_ptr<std::string> text);
 /** Adds a function to the exports of the addon. */
 void exportFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
+void exportCrashJournal(napi_env env, napi_value exports);
 void exportSlab(napi_env env, napi_value exports);
 void exportMappedFile(napi_env env, napi_value exports);
 void exportJsonTensor(napi_env env, napi_value exports);

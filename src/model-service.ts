@@ -78,7 +78,9 @@ export class ModelService implements InferenceService {
       );
     } catch (error) {
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
-      stats.recordRequest(call.protocol, errorToData(error).code, seconds, Date.now());
+      const { code } = errorToData(error);
+      stats.recordRequest(call.protocol, code, seconds, Date.now());
+      if (code === 'SRV_MODEL_CORRUPT') this.#replaceCorrupt(version);
       throw error;
     } finally {
       version.leases.release();
@@ -182,6 +184,20 @@ export class ModelService implements InferenceService {
     await Promise.all(
       before.filter((version) => version.state === 'ready').map((version) => this.#unload(version)),
     );
+  }
+
+  /** Takes a version whose mapped files were damaged out of service and loads it anew. */
+  #replaceCorrupt(version: ModelVersion): void {
+    if (version.state !== 'ready') return;
+    const { name } = version;
+    this.#options.logger.error(
+      { model: name, version: version.version },
+      'a mapped file was truncated; the model is loaded anew',
+    );
+    void this.#change(name, async () => {
+      await this.#unload(version);
+      await this.loadEntries(name, await this.#options.findEntries(name));
+    }).catch(() => undefined);
   }
 
   async #loadEntry(entry: ModelEntry): Promise<void> {

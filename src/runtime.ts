@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Batcher } from './batching/batcher.js';
 import { ByteBudget } from './batching/byte-budget.js';
 import { type Clock, systemClock } from './batching/clock.js';
@@ -5,6 +6,7 @@ import { Scheduler } from './batching/scheduler.js';
 import { resolveRuntimeConfig } from './config/load.js';
 import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
 import { ServingError } from './errors.js';
+import { CrashMemory } from './instance/crash-journal.js';
 import { openGroups, requireProviders } from './instance/device-groups.js';
 import type { InstanceGroup } from './instance/instance-group.js';
 import { MainInstance } from './instance/main-instance.js';
@@ -12,7 +14,9 @@ import { SlotAllocator } from './instance/slab.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
 import { Preparer } from './model/preparer.js';
+import { isAlive, processIdentity } from './model/process-identity.js';
 import { ModelService } from './model-service.js';
+import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
 import { findAllModels, type RepositoryEntry } from './repository/layout.js';
@@ -88,6 +92,7 @@ export class Runtime {
   readonly #slots: SlotAllocator;
   readonly #queueBytes: ByteBudget;
   readonly #preparer: Preparer;
+  readonly #crashes: CrashMemory;
   readonly #registry = new ModelRegistry();
   readonly #metrics: MetricsPage;
   #closing: Promise<void> | undefined;
@@ -116,6 +121,11 @@ export class Runtime {
       modelTimeoutMs: config.prepareTimeoutMs,
       onEngineLine: (line, path) => this.#logger.debug({ path }, `engine: ${line}`),
     });
+    this.#crashes = new CrashMemory({
+      directory: join(config.cacheDir, 'journal'),
+      identity: processIdentity(process.pid),
+      isAlive,
+    });
     const loader = new ModelLoader({
       config,
       groups: this.#groups,
@@ -125,6 +135,7 @@ export class Runtime {
       slots: this.#slots,
       queueBytes: this.#queueBytes,
       clock,
+      crashes: this.#crashes,
     });
     this.#metrics = new MetricsPage(() => this.#collectMetrics());
     this.service = new ModelService({
@@ -140,6 +151,13 @@ export class Runtime {
 
   /** @internal Finds and loads the models of the configuration. */
   async start(): Promise<void> {
+    installMappedFileGuard();
+    const notRemembered = this.#crashes.open();
+    if (notRemembered !== undefined) {
+      this.#logger.warn(`native crashes will not be remembered over restarts: ${notRemembered}`);
+    }
+    // Ending threads inside the engine aborts the process; a caller who exits so blames no model for it.
+    process.on('exit', this.#forgetCrashes);
     await requireProviders(this.#groups);
     const byName = new Map<string, RepositoryEntry[]>();
     for (const entry of await findAllModels(this.config)) {
@@ -219,7 +237,11 @@ export class Runtime {
     await Promise.all(this.#groups.map((group) => group.close()));
     this.#slots.close();
     this.#metrics.close();
+    process.off('exit', this.#forgetCrashes);
+    this.#crashes.close();
   }
+
+  readonly #forgetCrashes = (): void => this.#crashes.close();
 
   #giveUpWaiting(): void {
     const reason = new ServingError(

@@ -47,7 +47,7 @@ const imports = filesBelow(sources).flatMap(importsOf);
 const rooms: Readonly<Record<string, readonly string[]>> = {
   cli: ['server', 'runtime.ts', 'config', 'model', 'repository', 'loadtest', 'package-version.ts'],
   'index.ts': ['server', 'runtime.ts', 'config', 'tensor', 'lifecycle'],
-  'runtime.ts': ['model-service.ts', 'server', 'model', 'batching', 'instance', 'repository', 'config', 'tensor'],
+  'runtime.ts': ['native', 'model-service.ts', 'server', 'model', 'batching', 'instance', 'repository', 'config', 'tensor'],
   'model-service.ts': ['server', 'model', 'batching', 'repository'],
   server: ['tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   loadtest: ['runtime.ts', 'tensor', 'config'],

@@ -56,6 +56,17 @@ int statusOfChild(Work work) {
   return status;
 }
 
+/**
+ * Whether all bytes are zero or x. Not instrumented: to the thread sanitizer the mmap of one thread's handler
+ * is a write that races with the readers; what it shall watch here is the guard's own counters.
+ */
+__attribute__((no_sanitize("thread"), noinline)) bool isKeptOrZero(const std::byte* at, size_t bytes) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (at[i] != std::byte{0} && at[i] != std::byte{'x'}) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 void testMappedFileGuard() {
@@ -82,9 +93,8 @@ void testMappedFileGuard() {
     file.truncate(static_cast<off_t>(pageBytes / 2));
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
-      threads.emplace_back([&mapped] {
-        for (const std::byte byte : mapped->bytes()) CHECK(byte == std::byte{0} || byte == std::byte{'x'});
-      });
+      threads.emplace_back(
+          [&mapped] { CHECK(isKeptOrZero(mapped->bytes().data(), mapped->bytes().size())); });
     }
     for (std::thread& thread : threads) thread.join();
     // Two threads may fall over the same page at once.

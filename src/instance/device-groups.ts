@@ -57,6 +57,7 @@ async function probe(group: InstanceGroup, file: string): Promise<void> {
   try {
     await group.load({
       versionId,
+      journalId: 0,
       file,
       device: group.device,
       inputs: [{ name: 'x', datatype: 'FP32' }],
@@ -64,6 +65,7 @@ async function probe(group: InstanceGroup, file: string): Promise<void> {
       intraOpThreads: 1,
       graphOptimization: 'all',
       sessionExtra: {},
+      mappedInodes: [],
     });
   } catch (error) {
     const hint = Object.values(providers).find(

@@ -21,6 +21,8 @@ export interface ValueInfo {
 export interface LoadMessage {
   /** Identity of the version within this process; never reused. */
   readonly versionId: number;
+  /** Number that runs are noted under in the crash journal; 0 for not at all. */
+  readonly journalId: number;
   /** The model file to open; its weights file, if any, lies beside it. */
   readonly file: string;
   readonly device: Device;
@@ -30,6 +32,8 @@ export interface LoadMessage {
   readonly graphOptimization: 'disabled' | 'basic' | 'extended' | 'all';
   /** Session configuration entries by their dotted key. */
   readonly sessionExtra: Readonly<Record<string, string>>;
+  /** Inode numbers, in decimal, of files that the engine maps for this model. */
+  readonly mappedInodes: readonly string[];
   /** Device memory that the predictor may take, in bytes; absent: no limit. */
   readonly gpuMemoryLimitBytes?: number;
 }

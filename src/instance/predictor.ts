@@ -1,6 +1,6 @@
 import { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
 import { messageOf, ServingError } from '../errors.js';
-import { viewSlab } from '../native/binding.js';
+import { enterRun, faultedInodes, leaveRun, mappedFileFaults, viewSlab } from '../native/binding.js';
 import { type FixedData, type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
 import type { LoadMessage, RunMessage, RunOutput, RunResult, ValueInfo } from './messages.js';
 
@@ -16,11 +16,18 @@ export class Predictor {
   readonly #session: InferenceSession;
   readonly #inputs: readonly ValueInfo[];
   readonly #outputs: readonly ValueInfo[];
+  readonly #journalId: number;
+  readonly #mappedInodes: ReadonlySet<string>;
+  /** Lost pages of mapped files that were looked at already. */
+  #knownFaults = mappedFileFaults();
+  #isCorrupt = false;
 
   private constructor(session: InferenceSession, message: LoadMessage) {
     this.#session = session;
     this.#inputs = message.inputs;
     this.#outputs = message.outputs;
+    this.#journalId = message.journalId;
+    this.#mappedInodes = new Set(message.mappedInodes);
   }
 
   /**
@@ -42,7 +49,7 @@ export class Predictor {
    * Runs one batch on views of its slot and writes fixed-size outputs behind the inputs while they fit.
    *
    * @throws SRV_OUT_OF_MEMORY when the device has no room for this batch, SRV_MODEL_RUN_FAILED when the engine
-   * refuses the values
+   * refuses the values, SRV_MODEL_CORRUPT when a mapped file of the model was truncated meanwhile
    */
   async run(message: RunMessage): Promise<RunResult> {
     const slab = viewSlab(message.slab);
@@ -58,11 +65,15 @@ export class Predictor {
     const names = message.fetch.map((index) => this.#outputs[index]!.name);
     const startedAt = process.hrtime.bigint();
     let results: InferenceSession.OnnxValueMapType;
+    if (this.#journalId > 0) enterRun(this.#journalId);
     try {
       results = await this.#session.run(feeds, names);
     } catch (error) {
       throw runError(error);
+    } finally {
+      leaveRun();
     }
+    this.#requireSoundFiles();
     const computeNs = Number(process.hrtime.bigint() - startedAt);
     const outputs: RunOutput[] = [];
     let offset = message.replyOffset;
@@ -86,6 +97,20 @@ export class Predictor {
       }
     }
     return { outputs, gatherNs: 0, computeNs };
+  }
+
+  /** A mapped page that is gone from its file reads as zeros, now and later: no answer can be trusted any more. */
+  #requireSoundFiles(): void {
+    const faults = mappedFileFaults();
+    if (faults !== this.#knownFaults) {
+      this.#knownFaults = faults;
+      this.#isCorrupt ||= faultedInodes().some((inode) => this.#mappedInodes.has(String(inode)));
+    }
+    if (!this.#isCorrupt) return;
+    throw new ServingError(
+      'SRV_MODEL_CORRUPT',
+      'a file of this model was truncated while it was mapped; the answers cannot be trusted',
+    );
   }
 
   /** Gives the session's memory back. */

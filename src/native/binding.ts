@@ -42,6 +42,10 @@ export interface MapFileOptions {
 
 interface Addon {
   init(makeError: (code: ErrorCode, message: string) => ServingError): void;
+  openCrashJournal(path: string): void;
+  enterRun(model: number): void;
+  leaveRun(): void;
+  closeCrashJournal(): void;
   createSlab(bytes: number): number;
   viewSlab(id: number): ArrayBuffer;
   releaseSlab(id: number): boolean;
@@ -292,4 +296,29 @@ export async function printTensorAsync(
   count: number,
 ): Promise<Buffer> {
   return Buffer.from(await addon().printTensorAsync(data, onnxType, start, count));
+}
+
+/**
+ * Opens the journal of what this process runs: after a native crash the file says which model was in flight. Once
+ * for a process; its form is described in `native/crash_journal.h`.
+ *
+ * @throws SRV_IO when the file cannot be made, SRV_INTERNAL when a journal is open
+ */
+export function openCrashJournal(path: string): void {
+  addon().openCrashJournal(path);
+}
+
+/** Notes that this thread runs a model (1 to 2^32 - 1) until `leaveRun`. Without a journal: nothing. */
+export function enterRun(model: number): void {
+  addon().enterRun(model);
+}
+
+/** Takes `enterRun` back. */
+export function leaveRun(): void {
+  addon().leaveRun();
+}
+
+/** Ends the journal: from now on the process may end in any way without blaming a model. */
+export function closeCrashJournal(): void {
+  addon().closeCrashJournal();
 }

@@ -45,7 +45,7 @@ export class MetricsPage {
 
   constructor(collect: () => RuntimeMetrics) {
     this.#collect = collect;
-    collectDefaultMetrics({ register: this.#registry, prefix: 'onnx_serving_process_' });
+    collectDefaultMetrics({ register: this.#registry, prefix: 'onnx_serving_' });
   }
 
   async text(): Promise<string> {

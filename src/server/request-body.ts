@@ -81,7 +81,9 @@ export class BodyReader {
   }
 
   async #decompress(body: Buffer, encoding: string): Promise<Buffer> {
-    const inflateBody = inflaters[encoding as keyof typeof inflaters];
+    const inflateBody = Object.hasOwn(inflaters, encoding)
+      ? inflaters[encoding as keyof typeof inflaters]
+      : undefined;
     const { maxBodySize, maxInflightBytes } = this.#limits;
     try {
       if (!inflateBody) {

@@ -49,7 +49,7 @@ interface Reply {
   }[];
 }
 
-const infer = (model: string, body: object, headers: Record<string, string> = {}): Promise<Answer> =>
+const infer = (model: string, body: object | string, headers: Record<string, string> = {}): Promise<Answer> =>
   call(`${url}/v2/models/${model}/infer`, { body, headers });
 
 async function inferJson(model: string, body: object): Promise<Reply> {
@@ -81,13 +81,20 @@ const fourOf = (value: number): number[] => [value, value, value, value];
 const pairInputs = [jsonInput('a', 'FP32', [1, 4], [1, 2, 3, 4]), jsonInput('b', 'FP32', [1, 4], fourOf(1))];
 
 test('flat and nested data mean the same', async () => {
-  const flat = await inferJson('scale', { inputs: [jsonInput('x', 'FP32', [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])] });
+  const flat = await inferJson('scale', {
+    inputs: [jsonInput('x', 'FP32', [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])],
+  });
   const nested = await inferJson('scale', {
     inputs: [
-      jsonInput('x', 'FP32', [2, 4], [
-        [1, 2, 3, 4],
-        [5, 6, 7, 8],
-      ]),
+      jsonInput(
+        'x',
+        'FP32',
+        [2, 4],
+        [
+          [1, 2, 3, 4],
+          [5, 6, 7, 8],
+        ],
+      ),
     ],
   });
   assert.deepEqual(flat, nested);
@@ -96,7 +103,12 @@ test('flat and nested data mean the same', async () => {
     model_version: '1',
     outputs: [{ name: 'y', datatype: 'FP32', shape: [2, 4], data: [2, 4, 6, 8, 10, 12, 14, 16] }],
   });
-  const deep = [[[1, 2], [3, 4]]];
+  const deep = [
+    [
+      [1, 2],
+      [3, 4],
+    ],
+  ];
   const cube = await inferJson('cube', { inputs: [jsonInput('x', 'INT64', [1, 2, 2], deep)] });
   assert.deepEqual(cube.outputs[0]!.data, [1, 2, 3, 4]);
 });
@@ -111,7 +123,10 @@ test('a version in the path runs that version', async () => {
 test('all outputs come in the order of the model, or those asked for in the order of the request', async () => {
   const names = (reply: Reply): string[] => reply.outputs.map(({ name }) => name);
   assert.deepEqual(names(await inferJson('pair', { inputs: pairInputs })), ['sum', 'difference']);
-  const turned = await inferJson('pair', { inputs: pairInputs, outputs: [{ name: 'difference' }, { name: 'sum' }] });
+  const turned = await inferJson('pair', {
+    inputs: pairInputs,
+    outputs: [{ name: 'difference' }, { name: 'sum' }],
+  });
   assert.deepEqual(names(turned), ['difference', 'sum']);
   assert.deepEqual(turned.outputs[0]!.data, [0, 1, 2, 3]);
   const one = await inferJson('pair', { inputs: pairInputs, outputs: [{ name: 'difference' }] });
@@ -131,7 +146,10 @@ test('requests that want different outputs each get their own, also out of one b
   );
   replies.forEach((reply, index) => {
     const names = wants[index] ?? ['sum', 'difference'];
-    assert.deepEqual(reply.outputs.map(({ name }) => name), names);
+    assert.deepEqual(
+      reply.outputs.map(({ name }) => name),
+      names,
+    );
     for (const { name, data } of reply.outputs) {
       assert.deepEqual(data, name === 'sum' ? [2, 3, 4, 5] : [0, 1, 2, 3]);
     }
@@ -162,7 +180,9 @@ test('timeout, priority and unknown parameters are taken', async () => {
 });
 
 test('binary_data_output makes every output binary that does not say otherwise', async () => {
-  const all = takeApart(await infer('pair', { parameters: { binary_data_output: true }, inputs: pairInputs }));
+  const all = takeApart(
+    await infer('pair', { parameters: { binary_data_output: true }, inputs: pairInputs }),
+  );
   assert.deepEqual(all.sections, [floatBytes(2, 3, 4, 5), floatBytes(0, 1, 2, 3)]);
   for (const output of all.head.outputs) assert.ok(!('data' in output));
 
@@ -195,9 +215,16 @@ test('binary inputs are taken in the order of the list, beside inputs in JSON', 
     shape: [1, 4],
     parameters: { binary_data_size: 16 },
   });
-  const both = binaryBody({ inputs: [input('a'), input('b')] }, floatBytes(1, 2, 3, 4), floatBytes(4, 3, 2, 1));
+  const both = binaryBody(
+    { inputs: [input('a'), input('b')] },
+    floatBytes(1, 2, 3, 4),
+    floatBytes(4, 3, 2, 1),
+  );
   const reply = json<Reply>(await infer('pair', both.body, both.headers));
-  assert.deepEqual(reply.outputs.map(({ data }) => data), [fourOf(5), [-3, -1, 1, 3]]);
+  assert.deepEqual(
+    reply.outputs.map(({ data }) => data),
+    [fourOf(5), [-3, -1, 1, 3]],
+  );
 
   const mixed = binaryBody(
     { inputs: [jsonInput('a', 'FP32', [1, 4], [1, 2, 3, 4]), input('b')], outputs: [{ name: 'sum' }] },
@@ -206,7 +233,11 @@ test('binary inputs are taken in the order of the list, beside inputs in JSON', 
   assert.deepEqual(json<Reply>(await infer('pair', mixed.body, mixed.headers)).outputs[0]!.data, fourOf(5));
 
   const bothWays = binaryBody(
-    { parameters: { binary_data_output: true }, inputs: [input('b'), input('a')], outputs: [{ name: 'difference' }] },
+    {
+      parameters: { binary_data_output: true },
+      inputs: [input('b'), input('a')],
+      outputs: [{ name: 'difference' }],
+    },
     floatBytes(1, 1, 1, 1),
     floatBytes(1, 2, 3, 4),
   );
@@ -266,14 +297,15 @@ for (const [type, texts] of Object.entries(edgeTexts)) {
     const answer = await call(`${url}/v2/models/${type}/infer`, { body });
     assert.equal(answer.status, 200, answer.body.toString());
     const data = /"data":\[([^\]]*)\]/.exec(answer.body.toString())![1]!.split(',');
-    if (type.startsWith('FP')) assert.deepEqual(data.map(Number), texts.map(Number).map(roundTo(type)));
-    else assert.deepEqual(data, texts);
+    // Floats come back in the shortest digits that mean them, which may be written otherwise.
+    const exact = type === 'FP32' ? Math.fround : Number;
+    if (type.startsWith('FP')) {
+      assert.deepEqual(
+        data.map((text) => exact(Number(text))),
+        texts.map((text) => exact(Number(text))),
+      );
+    } else assert.deepEqual(data, texts);
   });
-}
-
-function roundTo(type: string): (value: number) => number {
-  // The shortest digits of a float are those of a double that rounds to it.
-  return type === 'FP32' ? (value) => Number(Number(Math.fround(value)).toPrecision(8)) : (value) => value;
 }
 
 test('64-bit integers may be sent as decimal strings and come back as digits', async () => {
@@ -298,7 +330,10 @@ test('-0.0 keeps its sign', async () => {
   const body = '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[-0.0, 0, -0]}]}';
   const answer = await call(`${url}/v2/models/FP32/infer`, { body });
   const data = JSON.parse(answer.body.toString()).outputs[0].data as number[];
-  assert.deepEqual(data.map((value) => Object.is(value, -0)), [true, false, true]);
+  assert.deepEqual(
+    data.map((value) => Object.is(value, -0)),
+    [true, false, true],
+  );
 });
 
 test('strings of any script go through JSON and binary alike', async () => {
@@ -318,7 +353,9 @@ test('strings of any script go through JSON and binary alike', async () => {
   const { headers, body } = binaryBody(
     {
       parameters: { binary_data_output: true },
-      inputs: [{ name: 'x', datatype: 'BYTES', shape: [1, 3], parameters: { binary_data_size: section.length } }],
+      inputs: [
+        { name: 'x', datatype: 'BYTES', shape: [1, 3], parameters: { binary_data_size: section.length } },
+      ],
     },
     section,
   );
@@ -328,11 +365,15 @@ test('strings of any script go through JSON and binary alike', async () => {
 for (const type of fixedTypes) {
   test(`${type} goes through binary to the bit`, async () => {
     const width = { BOOL: 1, FP16: 2, FP32: 4, FP64: 8 }[type as string] ?? Number(/\d+/.exec(type)![0]) / 8;
-    const bytes = Buffer.from([...Array(3 * width).keys()].map((i) => (type === 'BOOL' ? i % 2 : (37 * i + 11) % 256)));
+    const bytes = Buffer.from(
+      [...Array(3 * width).keys()].map((i) => (type === 'BOOL' ? i % 2 : (37 * i + 11) % 256)),
+    );
     const { headers, body } = binaryBody(
       {
         parameters: { binary_data_output: true },
-        inputs: [{ name: 'x', datatype: type, shape: [1, 3], parameters: { binary_data_size: bytes.length } }],
+        inputs: [
+          { name: 'x', datatype: type, shape: [1, 3], parameters: { binary_data_size: bytes.length } },
+        ],
       },
       bytes,
     );
@@ -389,7 +430,10 @@ for (const [encoding, unpack] of [
     assert.equal(answer.headers['content-encoding'], encoding);
     assert.match(answer.headers.vary!, /accept-encoding/i);
     const reply = JSON.parse(unpack(answer.body).toString()) as Reply;
-    assert.deepEqual(reply.outputs[0]!.data, values.map((value) => 2 * value));
+    assert.deepEqual(
+      reply.outputs[0]!.data,
+      values.map((value) => 2 * value),
+    );
 
     const packed = await infer(
       'scale',
@@ -416,9 +460,9 @@ test('a reply is compressed in the encoding that the client weighs most, and not
 test('the content type of a request does not matter', async () => {
   const text = JSON.stringify({ inputs: [jsonInput('x', 'FP32', [1, 4], fourOf(1))] });
   for (const type of ['application/json', 'application/octet-stream', 'text/plain; charset=utf-8', 'x/y']) {
-    assert.equal((await infer('scale', text as never, { 'content-type': type })).status, 200, type);
+    assert.equal((await infer('scale', text, { 'content-type': type })).status, 200, type);
   }
-  assert.equal((await infer('scale', text as never)).status, 200);
+  assert.equal((await infer('scale', text)).status, 200);
 });
 
 test('a body over a megabyte is read, and its numbers come back right', async () => {

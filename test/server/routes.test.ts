@@ -23,7 +23,10 @@ test('live, ready and model ready say so, with and without a version', async () 
   assert.deepEqual(json(await call(`${url}/v2/health/live`)), { live: true });
   assert.deepEqual(json(await call(`${url}/v2/health/ready`)), { ready: true });
   assert.deepEqual(json(await call(`${url}/v2/models/scale/ready`)), { name: 'scale', ready: true });
-  assert.deepEqual(json(await call(`${url}/v2/models/scale/versions/1/ready`)), { name: 'scale', ready: true });
+  assert.deepEqual(json(await call(`${url}/v2/models/scale/versions/1/ready`)), {
+    name: 'scale',
+    ready: true,
+  });
 });
 
 test('the readiness of an unknown model or version is a 404 with the phrase that clients look for', async () => {
@@ -38,7 +41,13 @@ test('server metadata has the configured name, a version and the extensions', as
   const metadata = json<{ name: string; version: string; extensions: string[] }>(await call(`${url}/v2`));
   assert.equal(metadata.name, 'triton');
   assert.match(metadata.version, /^\d+\.\d+\.\d+/);
-  for (const extension of ['binary_tensor_data', 'model_repository', 'statistics', 'model_configuration', 'parameters']) {
+  for (const extension of [
+    'binary_tensor_data',
+    'model_repository',
+    'statistics',
+    'model_configuration',
+    'parameters',
+  ]) {
     assert.ok(metadata.extensions.includes(extension), extension);
   }
 });
@@ -144,7 +153,9 @@ test('a model is loaded, unloaded and loaded again by request', async () => {
   placeModel(served.repository, 'late', scaleModel(5));
   assert.equal((await call(`${url}/v2/models/late/infer`, { body: rowOf(1, 1, 1, 1) })).status, 404);
   const load = (): Promise<number> =>
-    call(`${url}/v2/repository/models/late/load`, { method: 'POST', body: '{}' }).then(({ status }) => status);
+    call(`${url}/v2/repository/models/late/load`, { method: 'POST', body: '{}' }).then(
+      ({ status }) => status,
+    );
   assert.equal(await load(), 200);
   const answer = await call(`${url}/v2/models/late/infer`, { body: rowOf(1, 2, 3, 4) });
   assert.deepEqual(json<{ outputs: { data: number[] }[] }>(answer).outputs[0]!.data, [5, 10, 15, 20]);
@@ -161,9 +172,10 @@ test('a model is loaded, unloaded and loaded again by request', async () => {
   const index = json<{ name: string; state: string; reason: string }[]>(
     await call(`${url}/v2/repository/index`, { method: 'POST' }),
   );
-  assert.deepEqual(index.filter(({ name }) => name === 'late').map(({ state, reason }) => [state, reason]), [
-    ['UNAVAILABLE', 'unloaded'],
-  ]);
+  assert.deepEqual(
+    index.filter(({ name }) => name === 'late').map(({ state, reason }) => [state, reason]),
+    [['UNAVAILABLE', 'unloaded']],
+  );
   assert.equal(await load(), 200);
   assert.equal((await call(`${url}/v2/models/late/infer`, { body: rowOf(1, 2, 3, 4) })).status, 200);
 });
@@ -179,12 +191,16 @@ test('a load takes the newest version, which replaces the one that served', asyn
   const { model_version, outputs } = json<{ model_version: string; outputs: { data: number[] }[] }>(answer);
   assert.equal(model_version, '2');
   assert.deepEqual(outputs[0]!.data, [20, 40, 60, 80]);
-  assert.equal((await call(`${url}/v2/models/growing/versions/1/infer`, { body: rowOf(1, 2, 3, 4) })).status, 503);
+  assert.equal(
+    (await call(`${url}/v2/models/growing/versions/1/infer`, { body: rowOf(1, 2, 3, 4) })).status,
+    503,
+  );
 });
 
 test('a load that fails leaves the version that serves in place, and says why', async () => {
   const directory = placeModel(served.repository, 'steady', scaleModel(3));
-  const load = (): ReturnType<typeof call> => call(`${url}/v2/repository/models/steady/load`, { method: 'POST' });
+  const load = (): ReturnType<typeof call> =>
+    call(`${url}/v2/repository/models/steady/load`, { method: 'POST' });
   assert.equal((await load()).status, 200);
   writeFileSync(`${directory}/model.onnx`, 'this is no model');
   const failed = await load();
@@ -229,7 +245,14 @@ test('a path that exists for another method is a 405, an unknown one a 404, both
     assert.equal(answer.status, 405, path);
     assert.match(errorOf(answer), /is not allowed here/, path);
   }
-  for (const path of ['/', '/v2/nothing', '/v2/models/scale/versions/1/nothing', '/v3', '/%', '/v2/models/%zz']) {
+  for (const path of [
+    '/',
+    '/v2/nothing',
+    '/v2/models/scale/versions/1/nothing',
+    '/v3',
+    '/%',
+    '/v2/models/%zz',
+  ]) {
     const answer = await call(`${url}${path}`);
     assert.ok(answer.status === 404 || answer.status === 400, `${path}: ${answer.status}`);
     assert.ok(errorOf(answer).length > 0, path);
@@ -246,7 +269,10 @@ test('HEAD answers as GET does, without a body', async () => {
 });
 
 test('x-request-id and traceparent come back, also with an error', async () => {
-  const headers = { 'x-request-id': 'call-17', traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' };
+  const headers = {
+    'x-request-id': 'call-17',
+    traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+  };
   for (const path of ['/v2/health/live', '/v2/models/nothing', '/nothing']) {
     const answer = await call(`${url}${path}`, { headers });
     assert.equal(answer.headers['x-request-id'], 'call-17', path);
@@ -262,7 +288,10 @@ test('without model control, load and unload are refused with 403', async () => 
       assert.equal(answer.status, 403);
       assert.match(errorOf(answer), /--model_control explicit/);
     }
-    assert.equal((await call(`${guarded.url}/v2/models/scale/infer`, { body: rowOf(1, 2, 3, 4) })).status, 200);
+    assert.equal(
+      (await call(`${guarded.url}/v2/models/scale/infer`, { body: rowOf(1, 2, 3, 4) })).status,
+      200,
+    );
     assert.equal(json<{ name: string }>(await call(`${guarded.url}/v2`)).name, 'onnx-serving');
   } finally {
     await guarded.close();

@@ -56,7 +56,10 @@ export function jsonInput(name: string, datatype: string, shape: readonly number
 }
 
 /** A body of JSON and binary tensors behind it, with its header. */
-export function binaryBody(head: object, ...sections: readonly Buffer[]): { headers: Record<string, string>; body: Buffer } {
+export function binaryBody(
+  head: object,
+  ...sections: readonly Buffer[]
+): { headers: Record<string, string>; body: Buffer } {
   const text = Buffer.from(JSON.stringify(head));
   return {
     headers: { 'inference-header-content-length': String(text.length) },

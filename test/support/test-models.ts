@@ -58,7 +58,10 @@ export function pairModel(): OnnxModel {
 }
 
 /** Gives its input back. */
-export function identityModel(datatype: Datatype, shape: readonly (number | string)[] = ['batch', 3]): OnnxModel {
+export function identityModel(
+  datatype: Datatype,
+  shape: readonly (number | string)[] = ['batch', 3],
+): OnnxModel {
   return {
     nodes: [{ op: 'Identity', inputs: ['x'], outputs: ['y'] }],
     inputs: [{ name: 'x', datatype, shape }],
@@ -106,7 +109,12 @@ export function slowModel(layers = 8, size = 512): OnnxModel {
     outputs: [{ name: 'y', datatype: 'FP32', shape: ['batch', 4] }],
     initializers: [
       floats('zero', [], [0]),
-      { name: 'weight', datatype: 'FP32', shape: [size, size], data: new Float32Array(size * size).fill(1 / size) },
+      {
+        name: 'weight',
+        datatype: 'FP32',
+        shape: [size, size],
+        data: new Float32Array(size * size).fill(1 / size),
+      },
     ],
   };
 }

@@ -61,7 +61,13 @@ export function readInferRequest(
 ): InferRequest | Promise<InferRequest> {
   const json = headerLength === undefined ? body : body.subarray(0, headerLength);
   if (json.length > asyncBytes) return readLongRequest(body, json, headerLength);
-  const outline = readOutline(scanInferBody(json), body, headerLength);
+  let scan: InferBodyScan;
+  try {
+    scan = scanInferBody(json);
+  } catch (error) {
+    throw notReadable(error);
+  }
+  const outline = readOutline(scan, body, headerLength);
   for (const text of outline.numbers) {
     try {
       parseTensor(json, text.start, text.end, text.onnx, text.tensor.shape, text.tensor.data);
@@ -77,7 +83,10 @@ async function readLongRequest(
   json: Buffer,
   headerLength: number | undefined,
 ): Promise<InferRequest> {
-  const outline = readOutline(await scanInferBodyAsync(json), body, headerLength);
+  const scan = await scanInferBodyAsync(json).catch((error: unknown) => {
+    throw notReadable(error);
+  });
+  const outline = readOutline(scan, body, headerLength);
   for (const text of outline.numbers) {
     try {
       await parseTensorAsync(json, text.start, text.end, text.onnx, text.tensor.shape, text.tensor.data);
@@ -223,12 +232,18 @@ class Sections {
   }
 }
 
+/** The protocol's phrase before what is wrong with the text; a defect stays one. */
+function notReadable(error: unknown): unknown {
+  if (error instanceof ServingError && error.code !== 'SRV_BAD_JSON') return error;
+  return new ServingError('SRV_BAD_JSON', `failed to parse the request JSON buffer: ${messageOf(error)}`);
+}
+
 function parseEnvelope(text: string): Envelope {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new ServingError('SRV_BAD_JSON', `failed to parse the request JSON buffer: ${messageOf(error)}`);
+    throw notReadable(error);
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   throw new ServingError('SRV_BAD_JSON', `the request JSON is ${show(value)}; expected an object`);
