@@ -2,7 +2,7 @@ import type { Clock } from './batching/clock.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from './errors.js';
 import type { ModelLoader } from './model/model-loader.js';
 import type { ModelRegistry } from './model/model-registry.js';
-import { ModelVersion, type VersionRequest } from './model/model-version.js';
+import { ModelVersion } from './model/model-version.js';
 import type { Logger } from './observe/logger.js';
 import type { ModelStats } from './observe/model-stats.js';
 import type { ModelEntry, RepositoryEntry } from './repository/layout.js';
@@ -62,18 +62,15 @@ export class ModelService implements InferenceService {
     const { stats } = version;
     version.leases.lease();
     try {
-      const running = version.infer(requestOf(call));
-      const result = await running.result;
+      const running = version.infer(call);
+      const tensors = await running.result;
       const specs = version.served!.rules.signature.outputs;
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
       stats.recordRequest(call.protocol, 'ok', seconds, Date.now());
       return new Answer(
         version,
-        running.fetch.map((index, position) => ({
-          name: specs[index]!.name,
-          tensor: result.outputs[position]!,
-        })),
+        running.fetch.map((index, position) => ({ name: specs[index]!.name, tensor: tensors[position]! })),
         decode + seconds,
       );
     } catch (error) {
@@ -290,24 +287,6 @@ class Answer implements InferAnswer {
     stages.encode.record(seconds);
     stages.total.record(this.#seconds + seconds);
   }
-}
-
-function requestOf(call: InferCall): VersionRequest {
-  const { inputs } = call;
-  return {
-    names: inputs.map((input) => input.name),
-    find: (name, position) => {
-      // Most callers keep the model's order.
-      const guess = inputs[position];
-      return guess?.name === name ? guess.tensor : inputs.find((input) => input.name === name)?.tensor;
-    },
-    outputs: call.outputs,
-    timeoutMs: call.timeoutMs,
-    priority: call.priority,
-    signal: call.signal,
-    isAbandoned: call.isAbandoned,
-    origin: call.origin,
-  };
 }
 
 function statusOf(version: ModelVersion): ModelStatus {

@@ -304,25 +304,16 @@ export class Batcher {
       const computeMs = (result.computeNs + result.gatherNs) / 1e6;
       this.virtualTime += computeMs / weight - times.charge;
       this.#computeMs = 0.8 * this.#computeMs + 0.2 * computeMs;
-      const assembleSeconds = (times.assembledAt - times.startedAt) / 1000;
-      const gather = result.gatherNs / 1e9;
-      const compute = result.computeNs / 1e9;
       jobs.forEach((job, index) => {
-        const queue = (times.startedAt - job.enqueuedAt) / 1000;
-        stats.recordQueue(queue);
-        const own =
-          job.fetch.length === fetch.length ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch);
-        this.#settle(job, {
-          outputs: own,
-          timing: { queue, assemble: assembleSeconds, gather, compute, batchRows: rows },
-        });
+        stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000);
+        this.#settle(job, job.fetch === fetch ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch));
       });
       stats.recordBatch({
         rows,
         requests: jobs.length,
-        assemble: assembleSeconds,
-        gather,
-        compute,
+        assemble: (times.assembledAt - times.startedAt) / 1000,
+        gather: result.gatherNs / 1e9,
+        compute: result.computeNs / 1e9,
         split: (clock.now() - ranAt) / 1000,
       });
     } catch (error) {

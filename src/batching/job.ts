@@ -23,21 +23,8 @@ export interface JobRequest {
   readonly origin: 'process' | 'socket';
 }
 
-/** Where a job's time went, in seconds. */
-export interface JobTiming {
-  readonly queue: number;
-  readonly assemble: number;
-  readonly gather: number;
-  readonly compute: number;
-  /** Rows of the whole batch that the job was part of. */
-  readonly batchRows: number;
-}
-
 /** The outputs in the order of the job's `fetch`; the caller owns them. */
-export interface JobResult {
-  readonly outputs: readonly Tensor[];
-  readonly timing: JobTiming;
-}
+export type JobResult = readonly Tensor[];
 
 /** A job as its caller sees it. */
 export interface SubmittedJob {

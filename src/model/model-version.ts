@@ -7,7 +7,7 @@ import { LeaseCounter } from '../lifecycle/lease.js';
 import type { VersionState } from '../lifecycle/version.js';
 import { ModelStats } from '../observe/model-stats.js';
 import type { ModelEntry } from '../repository/layout.js';
-import type { Tensor } from '../tensor/tensor.js';
+import type { InferCall } from '../server/service.js';
 import type { PreparedModel } from './prepared-model.js';
 import { checkInputs, checkOutputs, type SignatureRules } from './signature-check.js';
 import { joinResults, splitRows } from './split-request.js';
@@ -28,18 +28,6 @@ export interface Served {
   readonly requestTimeoutMs: number;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
-}
-
-/** One request, its tensors found by name. */
-export interface VersionRequest {
-  readonly names: readonly string[];
-  readonly find: (name: string, position: number) => Tensor | undefined;
-  readonly outputs?: readonly string[] | undefined;
-  readonly timeoutMs?: number | undefined;
-  readonly priority?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly isAbandoned?: (() => boolean) | undefined;
-  readonly origin: 'process' | 'socket';
 }
 
 /** A version of a model, from its first mention to its end. */
@@ -90,10 +78,10 @@ export class ModelVersion {
    * @throws at once what is wrong with the request: SRV_BAD_SIGNATURE, SRV_BATCH_TOO_LARGE, SRV_QUEUE_FULL,
    * SRV_CANCELLED
    */
-  infer(request: VersionRequest): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
+  infer(request: InferCall): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
     const served = this.served!;
     const { rules, maxBatchSize } = served;
-    const checked = checkInputs(rules, request.names, request.find);
+    const checked = checkInputs(rules, request.inputs);
     const fetch = request.outputs ? checkOutputs(rules, request.outputs) : this.#allOutputs;
     if (request.signal?.aborted) {
       throw new ServingError(

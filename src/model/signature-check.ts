@@ -1,4 +1,5 @@
 import { ServingError } from '../errors.js';
+import type { NamedTensor } from '../server/service.js';
 import { type Signature, type Tensor, type TensorSpec, tensorBytes } from '../tensor/tensor.js';
 
 /** What requests to a version are checked against. */
@@ -33,27 +34,23 @@ export function freeAxesOf(signature: Signature): readonly (readonly [number, nu
 /**
  * Puts the tensors of a request in the signature's order.
  *
- * @param find gives the tensor of a name, or undefined
- * @param names all names that were sent
  * @throws SRV_BAD_SIGNATURE for a missing or unknown name, or a datatype, rank or dimension that does not fit
  */
-export function checkInputs(
-  rules: SignatureRules,
-  names: readonly string[],
-  find: (name: string, position: number) => Tensor | undefined,
-): CheckedInputs {
+export function checkInputs(rules: SignatureRules, sent: readonly NamedTensor[]): CheckedInputs {
   const specs = rules.signature.inputs;
   const inputs: Tensor[] = [];
   let bytes = 0;
   for (let i = 0; i < specs.length; i++) {
     const spec = specs[i]!;
-    const tensor = find(spec.name, i);
-    if (!tensor) throw missing(rules, names, spec);
+    // Most callers keep the model's order.
+    const named = sent[i]?.name === spec.name ? sent[i] : sent.find(({ name }) => name === spec.name);
+    if (!named) throw missing(rules, sent, spec);
+    const { tensor } = named;
     checkTensor(rules, spec, tensor);
     bytes += tensorBytes(tensor);
     inputs.push(tensor);
   }
-  if (names.length !== specs.length) throw unknownOrRepeated(rules, names);
+  if (sent.length !== specs.length) throw unknownOrRepeated(rules, sent);
   return { inputs, rows: rowsOf(rules, inputs), bytes, shapeKey: shapeKeyOf(rules, inputs) };
 }
 
@@ -110,24 +107,24 @@ function shapeKeyOf(rules: SignatureRules, inputs: readonly Tensor[]): string {
   return rules.freeAxes.map(([input, axis]) => inputs[input]!.shape[axis]).join();
 }
 
-function missing(rules: SignatureRules, names: readonly string[], spec: TensorSpec): ServingError {
+function missing(rules: SignatureRules, sent: readonly NamedTensor[], spec: TensorSpec): ServingError {
   return new ServingError(
     'SRV_BAD_SIGNATURE',
-    `expected ${rules.signature.inputs.length} inputs but got ${names.length} inputs for model ${rules.label}: ` +
-      `'${spec.name}' is missing; got [${names.join(', ')}], expected ${listNames(rules.signature.inputs)}`,
+    `expected ${rules.signature.inputs.length} inputs but got ${sent.length} inputs for model ${rules.label}: ` +
+      `'${spec.name}' is missing; got ${listNames(sent)}, expected ${listNames(rules.signature.inputs)}`,
   );
 }
 
-function unknownOrRepeated(rules: SignatureRules, names: readonly string[]): ServingError {
+function unknownOrRepeated(rules: SignatureRules, sent: readonly NamedTensor[]): ServingError {
   const known = new Set(rules.signature.inputs.map((spec) => spec.name));
-  const unknown = names.find((name) => !known.has(name));
+  const unknown = sent.find(({ name }) => !known.has(name))?.name;
   const what = unknown === undefined ? 'an input is sent twice' : `unexpected inference input '${unknown}'`;
   return new ServingError(
     'SRV_BAD_SIGNATURE',
-    `${what} for model ${rules.label}; got [${names.join(', ')}], expected ${listNames(rules.signature.inputs)}`,
+    `${what} for model ${rules.label}; got ${listNames(sent)}, expected ${listNames(rules.signature.inputs)}`,
   );
 }
 
-function listNames(specs: readonly TensorSpec[]): string {
+function listNames(specs: readonly { readonly name: string }[]): string {
   return `[${specs.map((spec) => spec.name).join(', ')}]`;
 }

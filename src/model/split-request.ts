@@ -23,19 +23,17 @@ function rowsOf(tensor: Tensor, rows: number, from: number, to: number): Tensor 
 }
 
 /**
- * Joins the results of the pieces along their first dimension. Times are those of the slowest piece.
+ * Joins the results of the pieces along their first dimension.
  *
  * @throws SRV_MODEL_RUN_FAILED when the pieces' outputs do not fit together
  */
 export function joinResults(results: readonly JobResult[], outputNames: readonly string[]): JobResult {
-  const outputs = results[0]!.outputs.map((_, index) =>
+  return outputNames.map((name, index) =>
     joinTensors(
-      results.map((result) => result.outputs[index]!),
-      outputNames[index]!,
+      results.map((outputs) => outputs[index]!),
+      name,
     ),
   );
-  const slowest = results.reduce((a, b) => (b.timing.queue > a.timing.queue ? b : a));
-  return { outputs, timing: slowest.timing };
 }
 
 function joinTensors(pieces: readonly Tensor[], name: string): Tensor {

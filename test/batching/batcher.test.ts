@@ -55,8 +55,8 @@ function setUp(over: Partial<BatcherOptions> = {}, instances = 1) {
   return { clock, scheduler, slots, runner, options, batcher: new Batcher(options) };
 }
 
-const valuesOf = async (job: { result: Promise<{ outputs: readonly { data: unknown }[] }> }): Promise<number[]> =>
-  Array.from((await job.result).outputs[0]!.data as Float32Array);
+const valuesOf = async (job: { result: Promise<readonly { data: unknown }[]> }): Promise<number[]> =>
+  Array.from((await job.result)[0]!.data as Float32Array);
 
 const codeOf = (job: { result: Promise<unknown> }): Promise<string> =>
   job.result.then(
@@ -67,7 +67,11 @@ const codeOf = (job: { result: Promise<unknown> }): Promise<string> =>
 describe('a batcher', () => {
   it('gives everything that waits at the end of the turn to the idle instance as one batch', async () => {
     const { batcher, clock, runner } = setUp();
-    const jobs = [batcher.submit(request([1])), batcher.submit(request([2, 3])), batcher.submit(request([4]))];
+    const jobs = [
+      batcher.submit(request([1])),
+      batcher.submit(request([2, 3])),
+      batcher.submit(request([4])),
+    ];
     await clock.settle();
     assert.equal(runner.runs.length, 1);
     assert.equal(runner.runs[0]!.rows, 4);
@@ -137,7 +141,9 @@ describe('a batcher', () => {
     for (let i = 0; i < 5; i++) {
       const run = runner.runs[i]!;
       const input = run.message.inputs[0] as { offset: number };
-      order.push(new Float32Array((batcher.options.slots as unknown as FakeSlots).buffer, input.offset, 1)[0]!);
+      order.push(
+        new Float32Array((batcher.options.slots as unknown as FakeSlots).buffer, input.offset, 1)[0]!,
+      );
       run.succeed();
       await clock.settle();
     }
@@ -236,7 +242,11 @@ describe('a batcher', () => {
       const run = runner.runs[i];
       if (!run) break;
       const { offset } = run.message.inputs[0] as { offset: number };
-      const values = new Float32Array((batcher.options.slots as unknown as FakeSlots).buffer, offset, run.rows);
+      const values = new Float32Array(
+        (batcher.options.slots as unknown as FakeSlots).buffer,
+        offset,
+        run.rows,
+      );
       if (values.includes(13)) run.fail(new ServingError('SRV_MODEL_RUN_FAILED', 'no thirteens'));
       else run.succeed();
     }
@@ -336,8 +346,8 @@ describe('a batcher', () => {
     await clock.settle();
     assert.deepEqual(runner.runs[0]!.message.fetch, [0, 1]);
     runner.runs[0]!.succeed();
-    assert.equal((await onlySecond.result).outputs.length, 1);
-    assert.equal((await both.result).outputs.length, 2);
+    assert.equal((await onlySecond.result).length, 1);
+    assert.equal((await both.result).length, 2);
   });
 });
 

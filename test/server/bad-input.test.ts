@@ -520,10 +520,19 @@ test('deep nesting is refused wherever it stands', async () => {
     /./,
     'text',
   );
-  const flat = `[${Array(levels).fill(1)}]`;
-  const body = `{"inputs":[{"name":"x","datatype":"BYTES","shape":${flat},"data":${nest(levels, '"a"')}}]}`;
-  await refusedBody(body, /./, 'text');
-  await refusedBody(`{"inputs":[{"name":"x","datatype":"FP32","shape":${flat},"data":[1]}]}`, /./);
+});
+
+test('a shape of more dimensions than any tensor has is refused', async () => {
+  for (const rank of [65, 40_000]) {
+    for (const [type, model, data] of [
+      ['FP32', 'scale', '[1]'],
+      ['BYTES', 'text', '["a"]'],
+    ] as const) {
+      const body = `{"inputs":[{"name":"x","datatype":"${type}","shape":[${Array(rank).fill(1)}],"data":${data}}]}`;
+      await refusedBody(body, /'x': shape has \d+ dimensions; at most 64/, model);
+    }
+  }
+  await refusedInput('FP32', Array(64).fill(1), [1], /unexpected shape for input 'x'/);
 });
 
 test('names that every JavaScript object has are names like any other', async () => {

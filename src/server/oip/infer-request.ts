@@ -15,6 +15,9 @@ import { readStrings, stringsFromJson } from './string-tensor.js';
 /** JSON longer than this many bytes is read in another thread: the event loop would stand still for it. */
 const asyncBytes = 256 * 1024;
 
+/** Dimensions that a tensor may have; the number reader takes no more. */
+const maxRank = 64;
+
 /** An output that a request names, and whether it wants it in binary. */
 export interface RequestedOutput {
   readonly name: string;
@@ -259,6 +262,9 @@ function readInput(value: unknown, index: number, sections: Sections): NamedTens
     );
   }
   const shape = requireArray(input.shape, `shape of input '${name}'`) as readonly number[];
+  if (shape.length > maxRank) {
+    throw bad(`input '${name}': shape has ${shape.length} dimensions; at most ${maxRank} are read`);
+  }
   const count = elementCount(shape, `input '${name}'`);
   const size = readSize(input.parameters, name);
   if (size !== undefined) {

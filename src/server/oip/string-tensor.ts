@@ -1,8 +1,5 @@
 import { ServingError } from '../../errors.js';
 
-/** As deep as the rest of a request may be nested. Each level is a call: an endless shape would end the stack. */
-const maxNesting = 128;
-
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
@@ -58,12 +55,6 @@ export function stringsFromJson(
 ): string[] {
   const strings: string[] = [];
   const isNested = Array.isArray(data) && shape.length > 1 && Array.isArray(data[0]);
-  if (isNested && shape.length > maxNesting) {
-    throw new ServingError(
-      'SRV_BAD_TENSOR',
-      `BYTES input '${name}': nested data goes ${maxNesting} levels deep at most, the shape has ${shape.length} dimensions`,
-    );
-  }
   collect(data, isNested ? shape : [count], 0, strings, name);
   if (strings.length !== count) throw wrongCount(name, count, `${strings.length} elements`);
   return strings;

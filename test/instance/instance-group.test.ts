@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { InstanceGroup } from '../../src/instance/instance-group.js';
+import type { LoadMessage, RunMessage } from '../../src/instance/messages.js';
+import type { Gated } from '../fixtures/gated-worker.js';
+import { until } from '../support/until.js';
+
+interface Watched {
+  readonly group: InstanceGroup;
+  /** What the group told its owner, in order. */
+  readonly events: string[];
+}
+
+function openGroup(t: TestContext, size: number): Watched {
+  gates = [];
+  const events: string[] = [];
+  const group = new InstanceGroup({
+    device: { name: 'cpu', provider: 'cpu' },
+    size,
+    workerFile: fileURLToPath(new URL('../fixtures/gated-worker.js', import.meta.url)),
+    events: {
+      onIdle: () => undefined,
+      onInstanceLost: (_group, index) => events.push(`lost ${index}`),
+      onInstanceReplaced: (_group, index, failures) =>
+        events.push(`replaced ${index} ${failures.join()}`.trim()),
+    },
+  });
+  t.after(() => {
+    // Closing waits for what runs, also after a test that failed half way.
+    for (const gate of gates) gate.open();
+    return group.close();
+  });
+  return { group, events };
+}
+
+/** The gates of the test that runs. */
+let gates: Gate[] = [];
+
+/** A gate that tasks wait at; it is open or shut for every task that carries `at`. */
+class Gate {
+  constructor() {
+    gates.push(this);
+  }
+
+  readonly at = { gate: new Int32Array(new SharedArrayBuffer(8)) };
+
+  open(): void {
+    Atomics.store(this.at.gate, 0, 1);
+  }
+
+  shut(): void {
+    Atomics.store(this.at.gate, 0, 0);
+  }
+
+  /** Tasks that have come to it. */
+  get arrivals(): number {
+    return Atomics.load(this.at.gate, 1);
+  }
+}
+
+const loadOf = (versionId: number, gated: Gated = {}): LoadMessage =>
+  ({ versionId, device: { name: 'cpu', provider: 'cpu' }, ...gated }) as never;
+const runOf = (gated: Gated = {}): RunMessage => ({ versionId: 1, ...gated }) as never;
+
+/** What the instance that takes the next run has loaded. */
+async function loadedIn(group: InstanceGroup): Promise<readonly number[]> {
+  return (await group.run(runOf())) as never;
+}
+
+test('a version is loaded in every instance, and unloaded from every one', async (t) => {
+  const { group } = openGroup(t, 3);
+  assert.equal((await group.load(loadOf(1))).length, 3);
+  const gate = new Gate();
+  const runs = [0, 1, 2].map(() => group.run(runOf(gate.at)));
+  assert.equal(group.busy, 3);
+  assert.equal(group.hasIdle, false);
+  gate.open();
+  for (const run of runs) assert.deepEqual(await run, [1]);
+  assert.equal(group.busy, 0);
+  await group.unload(1);
+  assert.deepEqual(await loadedIn(group), []);
+});
+
+test('a load waits for the run of a busy instance, and goes before the next one', async (t) => {
+  const { group } = openGroup(t, 1);
+  const gate = new Gate();
+  const run = group.run(runOf(gate.at));
+  const load = group.load(loadOf(2));
+  assert.equal(group.hasIdle, false);
+  gate.open();
+  await run;
+  await load;
+  assert.deepEqual(await loadedIn(group), [2]);
+});
+
+test('a thread that dies fails its own run alone, is replaced and loads all that the group holds', async (t) => {
+  const { group, events } = openGroup(t, 2);
+  await group.load(loadOf(1));
+  await group.load(loadOf(2));
+  const gate = new Gate();
+  const dying = group.run(runOf({ dies: true }));
+  const other = group.run(runOf(gate.at));
+  await assert.rejects(dying, { code: 'SRV_WORKER_DIED', message: /an error that nobody catches/ });
+  await until('the thread is replaced', () => events.includes('replaced 1') || events.includes('replaced 0'));
+  gate.open();
+  assert.deepEqual(await other, [1, 2]);
+  assert.deepEqual(events.length, 2);
+  const both = [loadedIn(group), loadedIn(group)];
+  assert.equal(group.hasIdle, false);
+  for (const loaded of await Promise.all(both)) assert.deepEqual(loaded, [1, 2]);
+});
+
+test('an instance takes no run before all its versions are loaded again', async (t) => {
+  const { group, events } = openGroup(t, 1);
+  const gate = new Gate();
+  gate.open();
+  await group.load(loadOf(1, gate.at));
+  await group.load(loadOf(2));
+  gate.shut();
+  await assert.rejects(group.run(runOf({ dies: true })), { code: 'SRV_WORKER_DIED' });
+  await until('the thread is lost', () => events.includes('lost 0'));
+  assert.equal(group.hasIdle, false);
+  gate.open();
+  await until('the thread is replaced', () => events.includes('replaced 0'));
+  assert.equal(group.hasIdle, true);
+  assert.deepEqual(await loadedIn(group), [1, 2]);
+});
+
+test('a load that comes while a thread is replaced reaches it too, and costs no other instance', async (t) => {
+  const { group, events } = openGroup(t, 3);
+  const gate = new Gate();
+  gate.open();
+  await group.load(loadOf(1, gate.at));
+  gate.shut();
+  await assert.rejects(group.run(runOf({ dies: true })), { code: 'SRV_WORKER_DIED' });
+  await until('the thread is lost', () => events.length === 1);
+  await until('the new thread waits at the gate with the load of version 1', () => gate.arrivals === 4);
+  const load = group.load(loadOf(2));
+  const unload = group.unload(3);
+  gate.open();
+  await Promise.all([load, unload]);
+  await until('the thread is replaced', () => events.length === 2);
+  const hold = new Gate();
+  const runs = [0, 1, 2].map(() => group.run(runOf(hold.at)));
+  assert.equal(group.busy, 3, 'three instances still run three batches');
+  assert.equal(group.hasIdle, false);
+  hold.open();
+  for (const loaded of await Promise.all(runs)) {
+    assert.deepEqual([...(loaded as never as number[])].toSorted(), [1, 2]);
+  }
+  assert.equal(group.busy, 0);
+});
+
+test('a thread that dies while it loads again is replaced once more', async (t) => {
+  const { group, events } = openGroup(t, 2);
+  await group.load(loadOf(1));
+  for (let round = 1; round <= 3; round++) {
+    await assert.rejects(group.run(runOf({ dies: true })), { code: 'SRV_WORKER_DIED' });
+    await until('it is replaced', () => events.length === 2 * round);
+  }
+  const hold = new Gate();
+  const runs = [group.run(runOf(hold.at)), group.run(runOf(hold.at))];
+  hold.open();
+  for (const loaded of await Promise.all(runs)) assert.deepEqual(loaded, [1]);
+});
+
+test('closing waits for what runs', async (t) => {
+  const { group } = openGroup(t, 2);
+  const gate = new Gate();
+  const run = group.run(runOf(gate.at));
+  let isClosed = false;
+  const closed = group.close().then(() => {
+    isClosed = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(isClosed, false);
+  gate.open();
+  assert.deepEqual(await run, []);
+  await closed;
+  await group.close();
+});
+
+test('a device that is marked lost gives no more idle instances', async (t) => {
+  const { group } = openGroup(t, 1);
+  assert.equal(group.hasIdle, true);
+  group.markLost('it fell off the bus');
+  group.markLost('another reason');
+  assert.equal(group.hasIdle, false);
+  assert.equal(group.lostReason, 'it fell off the bus');
+});
