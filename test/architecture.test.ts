@@ -47,7 +47,17 @@ const imports = filesBelow(sources).flatMap(importsOf);
 const rooms: Readonly<Record<string, readonly string[]>> = {
   cli: ['server', 'runtime.ts', 'config', 'model', 'repository', 'loadtest', 'package-version.ts'],
   'index.ts': ['server', 'runtime.ts', 'config', 'tensor', 'lifecycle'],
-  'runtime.ts': ['native', 'model-service.ts', 'server', 'model', 'batching', 'instance', 'repository', 'config', 'tensor'],
+  'runtime.ts': [
+    'native',
+    'model-service.ts',
+    'server',
+    'model',
+    'batching',
+    'instance',
+    'repository',
+    'config',
+    'tensor',
+  ],
   'model-service.ts': ['server', 'model', 'batching', 'repository'],
   server: ['tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   loadtest: ['runtime.ts', 'tensor', 'config'],
@@ -73,7 +83,12 @@ describe('the layers', () => {
         const allowed = rooms[roomOf(from)];
         if (roomOf(from) === 'errors.ts' || allowed === undefined) return true;
         // Plain shapes of configuration entries and of the service are known to those who fill them.
-        if (isTypeOnly && ['config', 'tensor', 'server/service.ts', 'repository/layout.ts'].some((open) => to.startsWith(open))) {
+        if (
+          isTypeOnly &&
+          ['config', 'tensor', 'server/service.ts', 'repository/layout.ts'].some((open) =>
+            to.startsWith(open),
+          )
+        ) {
           return false;
         }
         return ![...allowed, ...leaves].includes(roomOf(to));

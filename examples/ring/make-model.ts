@@ -122,7 +122,11 @@ function toOnnx(layers: readonly Layer[]): Uint8Array {
       const input = index === 0 ? 'point' : `a${index - 1}`;
       return [
         { op: 'Gemm', inputs: [input, `w${index}`, `b${index}`], outputs: [`z${index}`] },
-        { op: isLast ? 'Sigmoid' : 'Tanh', inputs: [`z${index}`], outputs: [isLast ? 'probability' : `a${index}`] },
+        {
+          op: isLast ? 'Sigmoid' : 'Tanh',
+          inputs: [`z${index}`],
+          outputs: [isLast ? 'probability' : `a${index}`],
+        },
       ];
     }),
   });

@@ -249,7 +249,11 @@ export class InstanceGroup {
     const instance = this.#instances.find((candidate) => candidate.workerId === undefined);
     if (!instance) return;
     instance.workerId = workerId;
-    void this.#reload(instance);
+    // Busy until it has loaded: a load or unload that comes meanwhile waits its turn.
+    instance.isBusy = true;
+    instance.busySince = performance.now();
+    // The pool counts the thread among its own only when this event is over.
+    queueMicrotask(() => void this.#reload(instance));
   }
 
   async #reload(instance: InstanceState): Promise<void> {
@@ -264,6 +268,8 @@ export class InstanceGroup {
       }
     }
     if (instance.workerId !== ownThread) return;
+    instance.busyMs += performance.now() - instance.busySince;
+    instance.isBusy = false;
     this.#events.onInstanceReplaced(this, instance.index, failures);
     this.#release(instance);
   }
