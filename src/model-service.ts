@@ -296,6 +296,7 @@ function statusOf(version: ModelVersion): ModelStatus {
     version: version.version,
     state: version.state,
     ...(error ? { reason: error.message, error } : {}),
+    ...(version.entry.settings.example ? { example: version.entry.settings.example } : {}),
     devices: served?.groups.map((group) => group.device.name) ?? [],
     ...(served
       ? {

@@ -95,6 +95,9 @@ export class Runtime {
   readonly #crashes: CrashMemory;
   readonly #registry = new ModelRegistry();
   readonly #metrics: MetricsPage;
+  /** Holds the event loop while callers of this process wait: threads, and the timers of queues, do not. */
+  readonly #holdLoop = setInterval(() => undefined, 2 ** 31 - 1).unref();
+  #waiting = 0;
   #closing: Promise<void> | undefined;
 
   /** @internal Use `openRuntime`. */
@@ -191,21 +194,27 @@ export class Runtime {
    */
   async infer(model: string, inputs: TensorMap, options: InferOptions = {}): Promise<InferResult> {
     if (this.#closing) throw new ServingError('SRV_SHUTTING_DOWN', 'the runtime is closed');
-    const answer = await this.service.infer({
-      model,
-      version: options.version,
-      inputs: Object.entries(inputs).map(([name, tensor]) => ({ name, tensor })),
-      outputs: options.outputs,
-      timeoutMs: options.timeoutMs,
-      priority: options.priority,
-      signal: options.signal,
-      protocol: 'process',
-      origin: 'process',
-    });
-    answer.recordEncode(0);
-    const outputs: Record<string, Tensor> = {};
-    for (const { name, tensor } of answer.outputs) outputs[name] = tensor;
-    return { model: answer.model, version: answer.version, outputs };
+    if (this.#waiting++ === 0) this.#holdLoop.ref();
+    try {
+      const answer = await this.service.infer({
+        model,
+        version: options.version,
+        inputs: Object.entries(inputs).map(([name, tensor]) => ({ name, tensor })),
+        outputs: options.outputs,
+        timeoutMs: options.timeoutMs,
+        priority: options.priority,
+        signal: options.signal,
+        protocol: 'process',
+        origin: 'process',
+      });
+      answer.recordEncode(0);
+      const outputs: Record<string, Tensor> = {};
+      for (const { name, tensor } of answer.outputs) outputs[name] = tensor;
+      return { model: answer.model, version: answer.version, outputs };
+    } finally {
+      this.#waiting -= 1;
+      if (this.#waiting === 0) this.#holdLoop.unref();
+    }
   }
 
   /**
@@ -236,6 +245,7 @@ export class Runtime {
     this.#scheduler.close();
     await Promise.all(this.#groups.map((group) => group.close()));
     this.#slots.close();
+    clearInterval(this.#holdLoop);
     this.#metrics.close();
     process.off('exit', this.#forgetCrashes);
     this.#crashes.close();

@@ -107,7 +107,10 @@ async function serveModels<Runtime extends ServedRuntime>(
     await runtime.close({ timeoutMs: 0 });
     throw error;
   }
-  world.stdout.write(`${modelTable(runtime.listModels())}\nListening on ${urlOf(app, config.server.host)}\n`);
+  const url = urlOf(app, config.server.host);
+  world.stdout.write(
+    `${modelTable(runtime.listModels())}\nListening on ${url}\n${examplesText(runtime, url)}`,
+  );
   if (!isLoopback(config.server.host)) {
     logger.warn(
       `${config.server.host} can be reached from other machines and there is no TLS and no authentication: put it behind a proxy`,
@@ -175,6 +178,20 @@ function urlOf(app: ServedApp, host: string): string {
   const address = app.server.address();
   const port = typeof address === 'object' && address !== null ? address.port : address;
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** The examples of the models' settings, ready to be pasted into a shell. */
+function examplesText(runtime: ServedRuntime, url: string): string {
+  return runtime
+    .listModels()
+    .flatMap(({ name, state, example }) => {
+      if (state !== 'ready' || !example) return [];
+      const path = `${url}/v2/models/${encodeURIComponent(name)}/infer`;
+      // A quote within single quotes ends them, stands escaped and opens them again.
+      const body = JSON.stringify(example.request).replaceAll("'", "'\\''");
+      return [`\nTry it:\n\n  curl -s ${path} -d '${body}'\n\nIt answers ${example.meaning}.\n`];
+    })
+    .join('');
 }
 
 interface StopRequests {

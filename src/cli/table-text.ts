@@ -11,6 +11,7 @@ export interface TableModel {
   readonly signature?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] };
   readonly loadMs?: number;
   readonly form?: string;
+  readonly example?: { readonly request: object; readonly meaning: string };
 }
 
 const heading = ['MODEL', 'VERSION', 'STATE', 'DEVICE', 'INPUTS', 'OUTPUTS', 'LOAD', 'FORM'];

@@ -3,7 +3,6 @@ import { readFile } from 'node:fs/promises';
 import Type, { type Static, type TSchema } from 'typebox';
 import { messageOf, ServingError } from '../errors.js';
 import { findProblems, formatPath, isKeyed } from './problems.js';
-import { providerNames } from './providers.js';
 import { modelNameSchema, snakeCase } from './schema.js';
 import { didYouMean } from './suggest.js';
 
@@ -60,17 +59,11 @@ export const modelSettingsSchema = Type.Object(
         description: 'The cards to run on, out of those of --gpu_ids. Empty: none.',
       }),
     ),
-    predictorsPerCard: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 64, description: 'Instances on each card that hold this model.' }),
-    ),
     cpu: Type.Optional(
       Type.Boolean({
         defaultText: 'true',
         description: 'Whether the CPU group, where there is one, runs this model too.',
       }),
-    ),
-    provider: Type.Optional(
-      Type.Enum([...providerNames], { description: 'The execution provider on its cards.' }),
     ),
     intraOpThreads: Type.Optional(
       Type.Integer({
@@ -127,6 +120,21 @@ export const modelSettingsSchema = Type.Object(
     ),
     inputs: aliases('Public names of inputs, each with its name in the graph. Others keep their own name.'),
     outputs: aliases('Public names of outputs, each with its name in the graph. Others keep their own name.'),
+    example: Type.Optional(
+      Type.Object(
+        {
+          request: Type.Record(Type.String(), Type.Unknown(), {
+            description: 'The body of an inference request.',
+          }),
+          meaning: Type.String({ minLength: 1, description: 'What its answer says, in a sentence.' }),
+        },
+        {
+          additionalProperties: false,
+          defaultText: 'none',
+          description: 'A request that serve prints at its start, ready to be pasted.',
+        },
+      ),
+    ),
     weight: Type.Optional(
       Type.Number({
         exclusiveMinimum: 0,

@@ -235,7 +235,11 @@ export class InstanceGroup {
 
   #loseWorker(workerId: number, reason: string): void {
     if (this.#isClosed) return;
-    const instance = this.#instances.find((candidate) => candidate.workerId === workerId);
+    // A thread that ended by itself has lost its number by now: it is the one that the pool lacks.
+    const alive = new Set(this.#pool.threads.map(({ threadId }) => threadId));
+    const instance = this.#instances.find(
+      ({ workerId: own }) => own !== undefined && (own === workerId || !alive.has(own)),
+    );
     if (!instance) return;
     instance.workerId = undefined;
     const at = this.#idle.indexOf(instance);

@@ -80,6 +80,12 @@ export class ModelLoader {
     const { settings } = version.entry;
     const label = `${version.name} version ${version.version}`;
     const groups = this.#groupsOf(version);
+    if (Object.keys(settings.padding ?? {}).length > 0) {
+      throw new ServingError(
+        'SRV_MODEL_UNSUPPORTED',
+        `the settings of ${label} ask for padding, which is not there yet; without it rows of unlike shapes run apart`,
+      );
+    }
     const prepared = await preparer.prepare({
       path: version.entry.modelFile,
       executionProviders: [...new Set(groups.map((group) => group.device.provider))],

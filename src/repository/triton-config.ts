@@ -141,8 +141,6 @@ function settingsOf(message: TextMessage, maxBatchSize: number): ModelSettings {
   if (!isOnCpu && onCards.length > 0) settings.cpu = false;
   const gpuIds = [...new Set(onCards.flatMap((group) => numbersOf(group, 'gpus')))];
   if (gpuIds.length > 0) settings.gpuIds = gpuIds;
-  const count = Math.max(0, ...onCards.map((group) => lastNumber(group, 'count') ?? 0));
-  if (count > 0) settings.predictorsPerCard = count;
   return Object.freeze(settings);
 }
 

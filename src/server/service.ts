@@ -58,6 +58,8 @@ export interface ModelStatus {
   /** How predictors load it: `original`, `prepared`, `prepacked`. */
   readonly form?: string;
   readonly formReason?: string;
+  /** A request to try it with, from its settings; absent when they have none. */
+  readonly example?: { readonly request: object; readonly meaning: string };
 }
 
 /** A ready version in full. */

@@ -59,7 +59,6 @@ test('instance groups choose cards, predictors and the CPU', () => {
     maxBatchSize: 1,
     cpu: false,
     gpuIds: [0, 1],
-    predictorsPerCard: 2,
   });
   assert.deepEqual(settings('{ kind: KIND_CPU count: 3 }'), { maxBatchSize: 1, cpu: true, gpuIds: [] });
   assert.deepEqual(settings('{ kind: KIND_CPU }, { kind: KIND_GPU gpus: 1 }'), {
