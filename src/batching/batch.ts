@@ -4,6 +4,7 @@ import type { Slot } from '../instance/slab.js';
 import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
 import type { FixedTensor, Signature, StringTensor, Tensor } from '../tensor/tensor.js';
 import type { Job } from './job.js';
+import type { BatchPart } from './padding.js';
 
 const alignment = 64;
 
@@ -15,7 +16,7 @@ export interface BatchLayout {
 }
 
 /** Lays the inputs of jobs out one behind the other; strings take no room. */
-export function layOut(jobs: readonly Job[]): BatchLayout {
+export function layOut(jobs: readonly BatchPart[]): BatchLayout {
   let rows = 0;
   for (const job of jobs) rows += job.rows;
   const inputOffsets: number[] = [];
@@ -35,7 +36,7 @@ export function layOut(jobs: readonly Job[]): BatchLayout {
 
 /** Copies the rows of every job into the slot and says what the worker is to run. */
 export function assemble(
-  jobs: readonly Job[],
+  jobs: readonly BatchPart[],
   layout: BatchLayout,
   slot: Slot,
   versionId: number,
@@ -63,7 +64,7 @@ export function assemble(
 }
 
 function copyRows(
-  jobs: readonly Job[],
+  jobs: readonly BatchPart[],
   index: number,
   datatype: FixedDatatype,
   buffer: ArrayBuffer,

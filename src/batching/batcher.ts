@@ -8,6 +8,7 @@ import { assemble, layOut, splitResult } from './batch.js';
 import type { ByteBudget } from './byte-budget.js';
 import type { Clock } from './clock.js';
 import type { Job, JobRequest, JobResult, SubmittedJob } from './job.js';
+import { cropOutputs, type PaddedInput, padTogether } from './padding.js';
 import { orderOf, RequestQueue } from './request-queue.js';
 import type { Scheduler } from './scheduler.js';
 
@@ -36,6 +37,8 @@ export interface BatcherOptions {
   readonly idleRunner?: Runner | undefined;
   /** Whether rows of different jobs may share a batch. */
   readonly canMerge: boolean;
+  /** Inputs that are padded so that rows of unlike lengths merge. */
+  readonly padding: readonly PaddedInput[];
   /** Rows of a batch at most. */
   readonly maxBatchSize: number;
   /** How long a job may wait for others, in microseconds. */
@@ -124,6 +127,7 @@ export class Batcher {
         bytes: request.bytes,
         fetch: request.fetch,
         shapeKey: request.shapeKey,
+        length: request.length,
         priority: request.priority,
         deadlineAt: request.deadlineAt,
         isAbandoned: request.isAbandoned,
@@ -158,7 +162,8 @@ export class Batcher {
     const jobs = this.#take();
     if (jobs.length === 0) return false;
     const startedAt = this.options.clock.now();
-    const layout = layOut(jobs);
+    const { parts, length } = padTogether(jobs, this.options.padding);
+    const layout = layOut(parts);
     const fetch = commonFetch(jobs);
     let slot: Slot | undefined;
     try {
@@ -171,14 +176,14 @@ export class Batcher {
       this.#retries.unshift(jobs);
       return false;
     }
-    const message = assemble(jobs, layout, slot, this.options.versionId, fetch);
+    const message = assemble(parts, layout, slot, this.options.versionId, fetch);
     const assembledAt = this.options.clock.now();
     this.#running += 1;
     this.#runningJobs += jobs.length;
     this.options.scheduler.batchStarted();
     const charge = this.#computeMs / this.options.weight;
     this.virtualTime += charge;
-    void this.#run(runner, jobs, layout.rows, fetch, message, slot, {
+    void this.#run(runner, jobs, layout.rows, length, fetch, message, slot, {
       startedAt,
       assembledAt,
       charge,
@@ -290,6 +295,7 @@ export class Batcher {
     runner: Runner,
     jobs: Job[],
     rows: number,
+    length: number,
     fetch: readonly number[],
     message: RunMessage,
     slot: Slot,
@@ -306,7 +312,11 @@ export class Batcher {
       this.#computeMs = 0.8 * this.#computeMs + 0.2 * computeMs;
       jobs.forEach((job, index) => {
         stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000);
-        this.#settle(job, job.fetch === fetch ? outputs[index]! : pick(outputs[index]!, job.fetch, fetch));
+        const own =
+          job.length === length
+            ? outputs[index]!
+            : cropOutputs(outputs[index]!, fetch, signature, length, job.length);
+        this.#settle(job, job.fetch === fetch ? own : pick(own, job.fetch, fetch));
       });
       stats.recordBatch({
         rows,

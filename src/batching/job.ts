@@ -13,6 +13,8 @@ export interface JobRequest {
   readonly fetch: readonly number[];
   /** Jobs merge only with jobs of the same key: it names every dimension that is free, but the first. */
   readonly shapeKey: string;
+  /** Length of the axes that are padded within a batch; 0 where none are. */
+  readonly length: number;
   /** 1 is the most urgent; 0 stands for the model's default. */
   readonly priority: number;
   /** Clock time in ms at which waiting becomes useless; Infinity for never. */

@@ -3,7 +3,9 @@ import { dirname, join } from 'node:path';
 import { Batcher, type Runner } from '../batching/batcher.js';
 import type { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
+import type { PaddedInput } from '../batching/padding.js';
 import type { Scheduler } from '../batching/scheduler.js';
+import type { ModelSettings } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { CrashMemory } from '../instance/crash-journal.js';
@@ -80,12 +82,6 @@ export class ModelLoader {
     const { settings } = version.entry;
     const label = `${version.name} version ${version.version}`;
     const groups = this.#groupsOf(version);
-    if (Object.keys(settings.padding ?? {}).length > 0) {
-      throw new ServingError(
-        'SRV_MODEL_UNSUPPORTED',
-        `the settings of ${label} ask for padding, which is not there yet; without it rows of unlike shapes run apart`,
-      );
-    }
     const prepared = await preparer.prepare({
       path: version.entry.modelFile,
       executionProviders: [...new Set(groups.map((group) => group.device.provider))],
@@ -105,12 +101,15 @@ export class ModelLoader {
     const signature = withPublicNames(prepared.signature, settings, label);
     const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
     const canMerge = mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
+    const wantedPadding = paddedInputs(signature, settings.padding ?? {}, label);
+    const padding = canMerge ? wantedPadding : [];
     const rules: SignatureRules = {
       label: `'${version.name}'`,
       signature,
       anyRank: new Set(prepared.anyRank),
       canMerge,
-      freeAxes: freeAxesOf(signature),
+      padding,
+      freeAxes: freeAxesOf(signature, padding),
     };
     const message = {
       versionId: version.id,
@@ -136,6 +135,7 @@ export class ModelLoader {
       runners: groups satisfies readonly Runner[],
       idleRunner,
       canMerge,
+      padding,
       maxBatchSize,
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
@@ -225,6 +225,41 @@ function mayMerge(prepared: PreparedModel, batching: 'auto' | 'on' | 'off', maxB
 
 function isQuick(prepared: PreparedModel): boolean {
   return prepared.trial.p50Us !== undefined && prepared.trial.p50Us < idlePathMaxUs;
+}
+
+/** The padding that the settings ask for, checked against the signature. */
+function paddedInputs(
+  signature: Signature,
+  settings: NonNullable<ModelSettings['padding']>,
+  label: string,
+): readonly PaddedInput[] {
+  return Object.entries(settings).map(([name, { axes, value }]) => {
+    const input = signature.inputs.findIndex((spec) => spec.name === name);
+    const spec = signature.inputs[input];
+    if (!spec) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `the settings of ${label} pad the input '${name}', which the model does not have; it has ` +
+          `[${signature.inputs.map((one) => one.name).join(', ')}]`,
+      );
+    }
+    const fixed = axes.find((axis) => spec.shape[axis] !== -1);
+    if (fixed !== undefined) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `the settings of ${label} pad axis ${fixed} of input '${name}', which is not free: its shape is [${spec.shape}]`,
+      );
+    }
+    const isText = spec.datatype === 'BYTES';
+    const filler = value ?? (isText ? '' : 0);
+    if ((typeof filler === 'string') !== isText) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `the settings of ${label} pad input '${name}' of ${spec.datatype} with ${JSON.stringify(filler)}`,
+      );
+    }
+    return { input, axes, value: filler };
+  });
 }
 
 function withPublicNames(

@@ -96,6 +96,7 @@ export class ModelVersion {
       bytes: checked.bytes,
       fetch,
       shapeKey: checked.shapeKey,
+      length: checked.length,
       priority: request.priority || defaultPriority,
       deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,

@@ -1,3 +1,4 @@
+import { commonLength, type PaddedInput } from '../batching/padding.js';
 import { ServingError } from '../errors.js';
 import type { NamedTensor } from '../server/service.js';
 import { type Signature, type Tensor, type TensorSpec, tensorBytes } from '../tensor/tensor.js';
@@ -11,7 +12,9 @@ export interface SignatureRules {
   readonly anyRank: ReadonlySet<string>;
   /** Whether rows may merge, so that all inputs must agree in their first dimension to be counted in rows. */
   readonly canMerge: boolean;
-  /** Positions of free dimensions other than the first, as pairs of input and axis. */
+  /** Inputs that are padded within a batch. */
+  readonly padding: readonly PaddedInput[];
+  /** Positions of free dimensions other than the first and the padded ones, as pairs of input and axis. */
   readonly freeAxes: readonly (readonly [input: number, axis: number])[];
 }
 
@@ -22,12 +25,21 @@ export interface CheckedInputs {
   readonly rows: number;
   readonly bytes: number;
   readonly shapeKey: string;
+  /** Length of the padded axes; 0 where none are. */
+  readonly length: number;
 }
 
-/** The free axes of a signature, for `SignatureRules`. */
-export function freeAxesOf(signature: Signature): readonly (readonly [number, number])[] {
+/** The free axes of a signature that are not padded, for `SignatureRules`. */
+export function freeAxesOf(
+  signature: Signature,
+  padding: readonly PaddedInput[],
+): readonly (readonly [number, number])[] {
+  const isPadded = (input: number, axis: number): boolean =>
+    padding.some((padded) => padded.input === input && padded.axes.includes(axis));
   return signature.inputs.flatMap((spec, input) =>
-    spec.shape.flatMap((dim, axis) => (dim === -1 && axis > 0 ? [[input, axis] as const] : [])),
+    spec.shape.flatMap((dim, axis) =>
+      dim === -1 && axis > 0 && !isPadded(input, axis) ? [[input, axis] as const] : [],
+    ),
   );
 }
 
@@ -51,7 +63,15 @@ export function checkInputs(rules: SignatureRules, sent: readonly NamedTensor[])
     inputs.push(tensor);
   }
   if (sent.length !== specs.length) throw unknownOrRepeated(rules, sent);
-  return { inputs, rows: rowsOf(rules, inputs), bytes, shapeKey: shapeKeyOf(rules, inputs) };
+  const length = rules.padding.length === 0 ? 0 : commonLength(inputs, rules.padding);
+  const isAlone = rules.padding.length > 0 && length === 0;
+  return {
+    inputs,
+    rows: isAlone ? 0 : rowsOf(rules, inputs),
+    bytes,
+    shapeKey: shapeKeyOf(rules, inputs),
+    length,
+  };
 }
 
 /**

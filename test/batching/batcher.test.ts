@@ -23,6 +23,7 @@ function request(values: readonly number[], over: Partial<JobRequest> = {}): Job
     bytes: values.length * 4,
     fetch: allOutputs,
     shapeKey: '',
+    length: 0,
     priority: 5,
     deadlineAt: Number.POSITIVE_INFINITY,
     origin: 'process',
@@ -41,6 +42,7 @@ function setUp(over: Partial<BatcherOptions> = {}, instances = 1) {
     signature,
     runners: [runner],
     canMerge: true,
+    padding: [],
     maxBatchSize: 8,
     maxQueueDelayUs: 0,
     maxQueueSize: 100,
@@ -114,6 +116,30 @@ describe('a batcher', () => {
         [1, 2],
       ],
     );
+  });
+
+  it('pads jobs of unlike lengths to the longest and cuts the padding off their outputs', async () => {
+    const free = {
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, -1] }],
+      outputs: [{ name: 'y', datatype: 'FP32', shape: [-1, -1] }],
+    } as const;
+    const padding = [{ input: 0, axes: [1], value: 7 }];
+    const { batcher, clock, runner } = setUp({ signature: free, padding });
+    const ofLength = (values: readonly number[]): JobRequest => ({
+      ...request([0]),
+      inputs: [{ datatype: 'FP32', shape: [1, values.length], data: Float32Array.from(values) }],
+      length: values.length,
+    });
+    const short = batcher.submit(ofLength([1]));
+    const long = batcher.submit(ofLength([2, 3, 4]));
+    await clock.settle();
+    const input = runner.runs[0]!.message.inputs[0] as { shape: readonly number[]; offset: number };
+    assert.deepEqual(input.shape, [2, 3]);
+    const slots = batcher.options.slots as unknown as FakeSlots;
+    assert.deepEqual([...new Float32Array(slots.buffer, input.offset, 6)], [1, 7, 7, 2, 3, 4]);
+    runner.runs[0]!.succeed();
+    assert.deepEqual([await valuesOf(short), await valuesOf(long)], [[2], [4, 6, 8]]);
+    assert.deepEqual((await short.result)[0]!.shape, [1, 1]);
   });
 
   it('runs jobs one by one where rows must not merge', async () => {

@@ -141,7 +141,7 @@ test('closing the runtime while a worker is being replaced ends in order', async
   await runtime.close();
 });
 
-// The three groups that stand for cards: what they do is the same, but the sessions are of the CPU.
+// Two groups as for two cards; only the sessions in them are of the CPU.
 const cards = { provider: 'cpu', gpuIds: [0, 1] } as const;
 
 test('the group logic for --gpu_ids 0,1, tested with CPU sessions standing for cards: batches spread over both', async (t) => {
