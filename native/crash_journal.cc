@@ -37,17 +37,22 @@ uint32_t threadId() {
 #endif
 }
 
-/** Gives the signal to the handler before this one; false when there is none, and the process is about to
- * end. */
+void onFatalSignal(int signal, siginfo_t* info, void* context);
+
+/** Gives the signal to the handler before this one; true when that has mended the fault. */
 bool passOn(int signal, siginfo_t* info, void* context) {
   const struct sigaction& previous = previousActions[signal];
-  if (previous.sa_flags & SA_SIGINFO) {
-    previous.sa_sigaction(signal, info, context);
-    return true;
-  }
-  if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-    previous.sa_handler(signal);
-    return true;
+  const bool takesInfo = (previous.sa_flags & SA_SIGINFO) != 0;
+  if (takesInfo || (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)) {
+    if (takesInfo) {
+      previous.sa_sigaction(signal, info, context);
+    } else {
+      previous.sa_handler(signal);
+    }
+    // One that gives up (Node's own) puts the default action back and raises the signal again, which ends the
+    // process on return; one that has mended the fault leaves the actions as they are.
+    struct sigaction now = {};
+    return sigaction(signal, nullptr, &now) == 0 && now.sa_handler != SIG_DFL;
   }
   struct sigaction fallback = {};
   fallback.sa_handler = SIG_DFL;

@@ -37,6 +37,7 @@ export const errorCodes = {
   ],
   SRV_BATCH_TOO_LARGE: ['invalid_argument', 'The request has more rows than the model takes at once.'],
   SRV_BODY_TOO_LARGE: ['invalid_argument', 'The body, as sent or decompressed, is over its limit.'],
+  SRV_REQUEST_TIMEOUT: ['deadline_exceeded', 'The headers or the body of a request came too slowly.'],
   SRV_MODEL_RUN_FAILED: ['invalid_argument', 'The engine refused to run the model on these values.'],
   SRV_MODEL_NOT_FOUND: ['not_found', 'No model, or no version of it, has this name.'],
   SRV_NOT_FOUND: ['not_found', 'Nothing answers at this path.'],

@@ -29,6 +29,8 @@ export interface RuntimeDependencies {
   readonly logger?: Logger;
   /** @default the system's clock */
   readonly clock?: Clock;
+  /** Gives the opening up: models that are being prepared are left, and the promise is rejected. */
+  readonly signal?: AbortSignal;
   /** Module of the worker's tasks; for tests of what happens when a worker fails. */
   readonly workerFile?: string;
 }
@@ -65,19 +67,25 @@ export interface InferResult {
  * const { outputs } = await rt.infer('mlp', { x: tensor('FP32', [1, 4], [1, 2, 3, 4]) });
  * await rt.close();
  * @throws SRV_BAD_CONFIG for options that are not valid, SRV_PROVIDER_MISSING when a card's provider is not
- * installed, SRV_IO when the repository cannot be read
+ * installed, SRV_IO when the repository cannot be read, SRV_CANCELLED when `signal` was aborted
  */
 export async function openRuntime(
   options: RuntimeOptions,
   dependencies: RuntimeDependencies = {},
 ): Promise<Runtime> {
+  const { signal } = dependencies;
   const runtime = new Runtime(resolveRuntimeConfig(options), dependencies);
+  const giveUp = (): void => void runtime.close({ timeoutMs: 0 });
+  signal?.addEventListener('abort', giveUp, { once: true });
   try {
     await runtime.start();
+    if (signal?.aborted) throw new ServingError('SRV_CANCELLED', 'the opening was given up');
     return runtime;
   } catch (error) {
     await runtime.close({ timeoutMs: 0 });
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
   }
 }
 
@@ -166,6 +174,7 @@ export class Runtime {
     for (const entry of await findAllModels(this.config)) {
       byName.set(entry.name, [...(byName.get(entry.name) ?? []), entry]);
     }
+    this.#logger.info({ models: byName.size }, 'loading models');
     // Why a model cannot be served is kept with it; the others go on.
     await Promise.allSettled([...byName].map(([name, entries]) => this.service.loadEntries(name, entries)));
   }
@@ -173,6 +182,11 @@ export class Runtime {
   /** Whether requests may come: no drain has begun and at least one version is ready. */
   get isReady(): boolean {
     return this.service.isReady;
+  }
+
+  /** Reports not ready from now on, so that load balancers go elsewhere; requests are still answered. */
+  drain(): void {
+    this.service.drain();
   }
 
   /** Every version that is known, failed ones with their reason. */
@@ -243,6 +257,7 @@ export class Runtime {
     await this.#preparer.close();
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
     this.#scheduler.close();
+    for (const version of this.#registry.versions()) if (version.served) version.state = 'unloaded';
     await Promise.all(this.#groups.map((group) => group.close()));
     this.#slots.close();
     clearInterval(this.#holdLoop);

@@ -91,9 +91,8 @@ test('a model is opened, run and closed in a few lines', async () => {
 test('await using closes the runtime', async () => {
   const { runtime, close } = await openWith({ scale: scaleModel() });
   {
-    const rt = runtime;
+    await using rt = runtime;
     assert.equal(firstOf(await rt.infer('scale', rowsOf(1))), 2);
-    await rt[Symbol.asyncDispose]();
   }
   await assert.rejects(runtime.infer('scale', rowsOf(1)), { code: 'SRV_SHUTTING_DOWN' });
   await close();

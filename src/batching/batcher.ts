@@ -160,7 +160,11 @@ export class Batcher {
   /** Takes a batch and runs it. Returns false when there was nothing to run, or no memory to run it in. */
   dispatch(runner: Runner): boolean {
     const jobs = this.#take();
-    if (jobs.length === 0) return false;
+    if (jobs.length === 0) {
+      // The last that waited were not wanted any more; whoever closes this waits to hear it.
+      this.#afterChange();
+      return false;
+    }
     const startedAt = this.options.clock.now();
     const { parts, length } = padTogether(jobs, this.options.padding);
     const layout = layOut(parts);
@@ -170,6 +174,7 @@ export class Batcher {
       slot = this.options.slots.take(layout.inputBytes + this.#replyBytesPerRow * Math.max(1, layout.rows));
     } catch (error) {
       for (const job of jobs) this.#settle(job, asServingError(error));
+      this.#afterChange();
       return true;
     }
     if (!slot) {

@@ -1,9 +1,10 @@
 /** Where log lines go: standard error, or files in a directory that are rotated by size. */
-import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DestinationStream, pino } from 'pino';
 import type { LogConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import type { Logger } from '../observe/logger.js';
 
 /** An open log. */
@@ -48,7 +49,7 @@ function openRotatedFile(
 ): RotatedFile {
   const file = join(directory, logFileName);
   try {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     const stream = pino.destination({ dest: file, append: true, sync: true });
     // A full disk must not end the server: without a listener the stream's error would.
     stream.on('error', (error) => stderr.write(`The log ${file} cannot be written: ${messageOf(error)}.\n`));

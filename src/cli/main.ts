@@ -143,11 +143,21 @@ function registerModel(program: Command, end: (exitCode: number) => void): void 
     });
 }
 
+const sameSignalMs = 300;
+
 function listenForSignals(listener: (signal: string) => void): () => void {
   const signals = ['SIGTERM', 'SIGINT'] as const;
-  for (const signal of signals) process.on(signal, listener);
+  let lastAt = Number.NEGATIVE_INFINITY;
+  // A terminal and npm each pass one Ctrl-C on: what comes at the same time was meant once.
+  const once = (signal: string): void => {
+    const now = performance.now();
+    if (now - lastAt < sameSignalMs) return;
+    lastAt = now;
+    listener(signal);
+  };
+  for (const signal of signals) process.on(signal, once);
   return () => {
-    for (const signal of signals) process.off(signal, listener);
+    for (const signal of signals) process.off(signal, once);
   };
 }
 

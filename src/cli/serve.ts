@@ -13,6 +13,8 @@ import { modelTable, type TableModel } from './table-text.js';
 /** The part of a runtime that `serve` uses. */
 export interface ServedRuntime {
   listModels(): readonly TableModel[];
+  /** Reports not ready from now on; requests are still answered. */
+  drain(): void;
   /**
    * Takes no new work, lets accepted work finish and closes. With `timeoutMs: 0` only runs that are in the engine
    * are awaited; it may be called again with less time than before.
@@ -38,7 +40,10 @@ export interface ServeWorld<Runtime extends ServedRuntime = ServedRuntime> {
   onStopRequest(listener: (signal: string) => void): () => void;
   /** Resolves after that time without keeping the process alive. */
   pause(ms: number): Promise<void>;
-  openRuntime(options: RuntimeOptions, deps: { readonly logger: Logger }): Promise<Runtime>;
+  openRuntime(
+    options: RuntimeOptions,
+    deps: { readonly logger: Logger; readonly signal: AbortSignal },
+  ): Promise<Runtime>;
   createServer(
     runtime: Runtime,
     options: ServerOptions,
@@ -81,10 +86,17 @@ async function serveModels<Runtime extends ServedRuntime>(
   logger: Logger,
   stop: StopRequests,
 ): Promise<ServeOutcome> {
+  // A thousand models take their time: whoever asks to stop meanwhile does not wait for the last of them.
+  const opening = new AbortController();
+  void stop.first.then(() => opening.abort());
   let runtime: Runtime;
   try {
-    runtime = await world.openRuntime(runtimeOptions, { logger });
+    runtime = await world.openRuntime(runtimeOptions, { logger, signal: opening.signal });
   } catch (error) {
+    if (opening.signal.aborted) {
+      logger.info('stopped while the models were loading');
+      return 'drained';
+    }
     if (!isUnreadableRepository(error, runtimeOptions)) throw error;
     world.stderr.write(`Nothing to serve: ${error.message}\n`);
     return 'nothing-to-serve';
@@ -117,7 +129,7 @@ async function serveModels<Runtime extends ServedRuntime>(
     );
   }
   logger.info({ signal: await stop.first }, 'draining');
-  return drain(app, runtime, config.runtime.drainTimeoutMs, world, stop, logger);
+  return drain(app, runtime, config.runtime, world, stop, logger);
 }
 
 /** The runtime's options with `./models` where no place was given; undefined where that is missing too. */
@@ -211,18 +223,23 @@ function watchStopRequests(world: Pick<ServeWorld, 'onStopRequest'>): StopReques
 }
 
 /**
- * Lets accepted requests finish, first those of the server, then those of the runtime. When time is up or a second
- * signal comes, connections are cut, but a run in the engine is awaited all the same: ending a thread inside one
- * aborts the process.
+ * Reports not ready and goes on serving for a while, then lets accepted requests finish, first those of the server,
+ * then those of the runtime. When time is up or a second signal comes, connections are cut, but a run in the engine
+ * is awaited all the same: ending a thread inside one aborts the process.
  */
 async function drain(
   app: ServedApp,
   runtime: ServedRuntime,
-  timeoutMs: number,
+  {
+    drainDelayMs,
+    drainTimeoutMs: timeoutMs,
+  }: Pick<ServeConfig['runtime'], 'drainDelayMs' | 'drainTimeoutMs'>,
   world: Pick<ServeWorld, 'pause'>,
   { second }: StopRequests,
   logger: Logger,
 ): Promise<ServeOutcome> {
+  runtime.drain();
+  if (drainDelayMs > 0) await Promise.race([world.pause(drainDelayMs), second]);
   const finish = async (): Promise<'finished'> => {
     await app.close();
     await runtime.close({ timeoutMs });

@@ -198,6 +198,14 @@ export const runtimeSchema = Type.Object(
           'How long a request may wait for its run, in milliseconds, when it names no timeout. 0: no limit.',
       },
     ),
+    drainDelayMs: int(
+      { minimum: 0, maximum: 2_147_483_647, default: 0 },
+      {
+        group: 'Batching and limits',
+        description:
+          'How long the server goes on serving after it was asked to stop, reporting not ready, in milliseconds: the time that a load balancer takes to notice.',
+      },
+    ),
     drainTimeoutMs: int(
       { minimum: 0, maximum: 2_147_483_647, default: 30_000 },
       {

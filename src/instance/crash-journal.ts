@@ -1,14 +1,7 @@
-import {
-  appendFileSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import { closeCrashJournal, openCrashJournal } from '../native/binding.js';
 
 /** A version as the journal remembers it. */
@@ -73,7 +66,7 @@ export class CrashMemory {
    */
   open(): string | undefined {
     try {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      makeDirectory(this.#directory);
       this.#ends = this.#readQuarantine();
       const crashes = this.#collectCrashes();
       for (const crash of crashes) this.#count(crash);

@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import { isAlive, processIdentity } from './process-identity.js';
 
 /** How the cache is set up. */
@@ -160,7 +161,7 @@ export class PreparedCache<T> {
   #prepareDirectory(): string | undefined {
     const { directory } = this.#options;
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeDirectory(directory);
       const probe = join(directory, `probe.${processIdentity(process.pid)}`);
       writeFileSync(probe, '', { mode: 0o600 });
       rmSync(probe);

@@ -5,9 +5,10 @@
  * weights end the process in run (the writer aligns only larger ones). So the threshold is 1 MiB and never lower,
  * and a form is believed only after it was loaded again and gave the original's results.
  */
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { messageOf } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import type { TensorMap } from '../tensor/tensor.js';
 import { baseSessionExtra, type Engine, type EngineSession } from './engine-session.js';
 import { generateInputs } from './generated-inputs.js';
@@ -67,7 +68,7 @@ export async function writeForm(
   form: PreparedForm,
   directory: string,
 ): Promise<void> {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory);
   const isOld = summary.irVersion < 4;
   const extra: Record<string, string> = {
     ...baseSessionExtra,

@@ -128,6 +128,7 @@ function shapeKeyOf(rules: SignatureRules, inputs: readonly Tensor[]): string {
 }
 
 function missing(rules: SignatureRules, sent: readonly NamedTensor[], spec: TensorSpec): ServingError {
+  if (sent.length >= rules.signature.inputs.length) return unknownOrRepeated(rules, sent);
   return new ServingError(
     'SRV_BAD_SIGNATURE',
     `expected ${rules.signature.inputs.length} inputs but got ${sent.length} inputs for model ${rules.label}: ` +

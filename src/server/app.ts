@@ -1,7 +1,10 @@
-import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify';
+import type { Socket } from 'node:net';
+import Fastify, { type ConnectionError, type FastifyInstance, type FastifyPluginAsync } from 'fastify';
 import { resolveServerConfig } from '../config/load.js';
 import type { ServerConfig, ServerOptions } from '../config/schema.js';
+import { ServingError } from '../errors.js';
 import { type Logger, silentLogger } from '../observe/logger.js';
+import { errorReply } from './error-reply.js';
 import { addServingRoutes } from './plugin.js';
 import type { InferenceService } from './service.js';
 
@@ -33,6 +36,8 @@ export async function createServer(
     logger: false,
     requestIdHeader: 'x-request-id',
     forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    clientErrorHandler: answerClientError,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     requestTimeout: requestTimeoutOf(config),
     keepAliveTimeout: config.keepAliveTimeoutMs,
@@ -42,7 +47,10 @@ export async function createServer(
     },
   });
   if (config.maxConnections > 0) app.server.maxConnections = config.maxConnections;
-  app.addHook('preClose', async () => runtime.service.drain());
+  app.addHook('preClose', async () => {
+    runtime.service.drain();
+    closeConnectionsAsTheyIdle(app);
+  });
   app.addHook('onRequest', (request, reply, done) => {
     const { traceparent, 'x-request-id': requestId } = request.headers;
     if (traceparent !== undefined) reply.header('traceparent', traceparent);
@@ -74,6 +82,48 @@ export const servingPlugin: FastifyPluginAsync<ServingPluginOptions> = async (sc
     config: resolveServerConfig(options.server ?? {}),
     logger: options.logger ?? silentLogger(),
   });
+};
+
+/** A client that keeps its connection after its last answer must not hold the drain. */
+function closeConnectionsAsTheyIdle(app: FastifyInstance): void {
+  const timer = setInterval(() => app.server.closeIdleConnections(), 20);
+  app.server.once('close', () => clearInterval(timer));
+}
+
+/** Answers what Node refuses before there is a request: headers or body that come too slowly, or no HTTP at all. */
+function answerClientError(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  const { line, thrown } = clientErrors[error.code] ?? notHttp;
+  const { body } = errorReply(thrown(error), '');
+  socket.end(
+    `HTTP/1.1 ${line}\r\nContent-Type: application/json; charset=utf-8\r\nConnection: close\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
+
+interface ClientErrorAnswer {
+  readonly line: string;
+  readonly thrown: (error: ConnectionError) => ServingError;
+}
+
+const clientErrors: Readonly<Record<string, ClientErrorAnswer>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    line: '408 Request Timeout',
+    thrown: () =>
+      new ServingError(
+        'SRV_REQUEST_TIMEOUT',
+        'the request did not arrive in time (header_timeout_ms, body_timeout_ms)',
+      ),
+  },
+  HPE_HEADER_OVERFLOW: {
+    line: '431 Request Header Fields Too Large',
+    thrown: () => new ServingError('SRV_BAD_REQUEST', 'the request headers are too large'),
+  },
+};
+
+const notHttp: ClientErrorAnswer = {
+  line: '400 Bad Request',
+  thrown: (error) => new ServingError('SRV_BAD_REQUEST', `the request is not HTTP: ${error.message}`),
 };
 
 function requestTimeoutOf({ headerTimeoutMs, bodyTimeoutMs }: ServerConfig): number {

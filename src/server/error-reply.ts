@@ -18,10 +18,14 @@ const statusOfKind: Readonly<Record<ErrorKind, number>> = {
 const statusOfCode: Partial<Readonly<Record<ErrorCode, number>>> = {
   SRV_BODY_TOO_LARGE: 413,
   SRV_METHOD_NOT_ALLOWED: 405,
+  SRV_REQUEST_TIMEOUT: 408,
 };
 
 /** Seconds after which a refused client may try again. */
 const retryAfterSeconds = '1';
+
+/** Characters of a message that a client is told. */
+const maxMessageLength = 2000;
 
 /** An error as an HTTP reply. */
 export interface ErrorReply {
@@ -52,9 +56,14 @@ export function errorReply(thrown: unknown, requestId: string): ErrorReply {
       'x-request-id': requestId,
       ...(canRetry ? { 'retry-after': retryAfterSeconds } : {}),
     },
-    body: JSON.stringify({ error: message, code: error.code }),
+    body: JSON.stringify({ error: shortened(message), code: error.code }),
     isInternal,
   };
+}
+
+/** Names in a message may be the client's own, of any length. */
+function shortened(message: string): string {
+  return message.length > maxMessageLength ? `${message.slice(0, maxMessageLength)}…` : message;
 }
 
 /** Fastify's own errors carry a status; everything else that is not ours is a defect. */

@@ -71,6 +71,7 @@ class FakeWorld implements ServeWorld {
     if (this.#faults.open) throw this.#faults.open;
     return {
       listModels: () => this.#models,
+      drain: () => void this.events.push('not ready'),
       close: async ({ timeoutMs }) => void this.events.push(`runtime.close ${timeoutMs}`),
     };
   }
@@ -113,11 +114,25 @@ test('serving prints the table and the URL, drains at a signal, and ends in orde
   assert.equal(world.err, '');
   world.signal('SIGTERM');
   await world.isDraining;
-  assert.deepEqual(world.events, ['listen 127.0.0.1 9292', 'app.close']);
+  assert.deepEqual(world.events, ['listen 127.0.0.1 9292', 'not ready', 'app.close']);
   world.finishRequests();
   assert.equal(await ended, 'drained');
-  assert.deepEqual(world.events.slice(2), ['runtime.close 500', 'unwatch']);
+  assert.deepEqual(world.events.slice(3), ['runtime.close 500', 'unwatch']);
   assert.match(world.err, /INFO {2}draining signal=SIGTERM/);
+});
+
+test('a drain delay keeps the server serving, not ready, until the time is up', async () => {
+  const world = new FakeWorld([ready]);
+  const ended = serve({ model: ['net.onnx'], drain_delay_ms: '9000' }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  await new Promise((done) => setImmediate(done));
+  assert.deepEqual(world.events.slice(1), ['not ready']);
+  world.timeIsUp();
+  await new Promise((done) => setImmediate(done));
+  assert.deepEqual(world.events.slice(1), ['not ready', 'app.close']);
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
 });
 
 test('a second signal cuts connections but closes the runtime all the same', async () => {
@@ -128,7 +143,7 @@ test('a second signal cuts connections but closes the runtime all the same', asy
   await world.isDraining;
   world.signal('SIGINT');
   assert.equal(await ended, 'cut-short');
-  assert.deepEqual(world.events.slice(1, 3), ['app.close', 'cut']);
+  assert.deepEqual(world.events.slice(1, 4), ['not ready', 'app.close', 'cut']);
   assert.ok(world.events.includes('runtime.close 0'));
 });
 

@@ -76,6 +76,7 @@ test('an embedder without options gets every default', () => {
     maxQueueBytes: 256 * 2 ** 20,
     maxSlabBytes: 2 ** 30,
     requestTimeoutMs: 30_000,
+    drainDelayMs: 0,
     drainTimeoutMs: 30_000,
   });
   assert.deepEqual(resolveServerConfig({}, bare), {

@@ -21,7 +21,9 @@ function leave(
 ): void {
   const words = new Uint32Array(8 + 2 * 16);
   words.set([magic, 1, crash.signal, crash.thread, 16]);
-  crash.running.forEach(([thread, id], slot) => words.set([thread, id], 8 + 2 * slot));
+  crash.running.forEach(([thread, id], slot) => {
+    words.set([thread, id], 8 + 2 * slot);
+  });
   writeFileSync(join(directory, `${identity}.journal`), new Uint8Array(words.buffer));
   const models = [
     { id: 1, digest: 'aa', name: 'good', version: 1 },

@@ -1,0 +1,166 @@
+/** What the pages promise, compared with what the code does. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { type ErrorCode, errorCodes, ServingError } from '../src/errors.js';
+import { openRuntime, type Runtime } from '../src/runtime.js';
+import { createServer, servingPlugin } from '../src/server/app.js';
+import { errorReply } from '../src/server/error-reply.js';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+
+let cache: string;
+let runtime: Runtime;
+let app: FastifyInstance;
+
+before(async () => {
+  cache = mkdtempSync(join(tmpdir(), 'onnx-serving-docs-'));
+  // The models of `npm start`.
+  runtime = await openRuntime({
+    models: [{ path: join(root, 'examples/ring') }],
+    threads: 1,
+    cacheDir: cache,
+  });
+  app = await createServer(runtime);
+});
+after(async () => {
+  await app.close();
+  await runtime.close();
+  rmSync(cache, { recursive: true, force: true });
+});
+
+/** Rows of a page's tables whose first cell is code, cell by cell, without the backticks of the first one. */
+function tableRows(page: string): string[][] {
+  return page
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) =>
+      line
+        .slice(1, -1)
+        .split('|')
+        .map((cell) => cell.trim()),
+    )
+    .map(([first, ...rest]) => [first!.replaceAll('`', ''), ...rest]);
+}
+
+test('docs/errors.md has the codes of the registry with their kind, HTTP status and meaning', () => {
+  const registered = Object.entries(errorCodes).map(([code, [kind, meaning]]) => [
+    code,
+    kind,
+    String(errorReply(new ServingError(code as ErrorCode, ''), '').status),
+    meaning,
+  ]);
+  assert.deepEqual(tableRows(read('docs/errors.md')), registered);
+});
+
+test('docs/metrics.md has every metric that is printed, with its type and labels', async () => {
+  await app.inject({ method: 'POST', url: '/v2/models/ring/infer', payload: quickStart().body });
+  const printed = readMetrics(await runtime.metrics());
+  const documented = new Map(
+    tableRows(read('docs/metrics.md'))
+      .filter(([name]) => name!.startsWith('onnx_serving_'))
+      .map(([name, type, labels]) => [name!, { type: type!, labels: [...labels!.matchAll(/\w+/g)].flat() }]),
+  );
+  for (const [name, { type, labels }] of printed) {
+    const row = documented.get(name);
+    assert.ok(row, `docs/metrics.md has no ${name}`);
+    assert.equal(row.type, type, name);
+    // Of some metrics there is no sample now.
+    if (labels) assert.deepEqual(row.labels.toSorted(), labels.toSorted(), name);
+  }
+  // What prom-client gives differs by platform.
+  const own = [...documented.keys()].filter((name) => !/_(process|nodejs)_/.test(name));
+  assert.deepEqual(
+    own.filter((name) => !printed.has(name)),
+    [],
+    'docs/metrics.md has metrics that are not printed',
+  );
+});
+
+interface PrintedMetric {
+  readonly type: string;
+  labels?: readonly string[];
+}
+
+function readMetrics(text: string): Map<string, PrintedMetric> {
+  const metrics = new Map<string, PrintedMetric>();
+  let current: PrintedMetric | undefined;
+  for (const line of text.split('\n')) {
+    const [, name, type] = /^# TYPE (\S+) (\S+)$/.exec(line) ?? [];
+    if (name !== undefined && type !== undefined) {
+      current = { type };
+      metrics.set(name, current);
+    } else if (current && /^\w/.test(line)) {
+      // The text before the last blank is the name with its labels; values of labels stand in quotes.
+      const labels = [...line.matchAll(/[{,](\w+)="/g)].map(([, label]) => label!);
+      current.labels ??= labels.filter((label) => label !== 'le');
+    }
+  }
+  return metrics;
+}
+
+test('docs/http.md lists the routes of the server, all of them and no others', async () => {
+  const routes: string[] = [];
+  const bare = Fastify();
+  bare.addHook('onRoute', ({ method, url }) => {
+    // A list of methods is the 405 beside a route; HEAD comes with every GET.
+    if (typeof method === 'string' && method !== 'HEAD') {
+      routes.push(`${method} ${url.replaceAll(/:(\w+)/g, '{$1}')}`);
+    }
+  });
+  await bare.register(servingPlugin, { runtime });
+  await bare.ready();
+  await bare.close();
+  const documented = tableRows(read('docs/http.md'))
+    .map(([route]) => route!)
+    .filter((route) => /^(GET|POST) \//.test(route))
+    .flatMap((route) =>
+      route.includes('[') ? [route.replace(/\[.*?\]/, ''), route.replaceAll(/[[\]]/g, '')] : [route],
+    );
+  assert.deepEqual([...new Set(documented)].toSorted(), routes.toSorted());
+});
+
+/** The first curl of the README: where it goes, the text of its body, and the answer that the README shows. */
+function quickStart(): { readonly url: string; readonly body: string; readonly answer: Answer } {
+  const match = /```sh\ncurl -s (\S+) -d '(.+?)'\n```\n\n```json\n(.+?)\n```/s.exec(read('README.md'));
+  assert.ok(match, 'README.md has a curl and its answer');
+  return { url: match[1]!, body: match[2]!, answer: JSON.parse(match[3]!) as Answer };
+}
+
+interface Answer {
+  readonly outputs: readonly { readonly data: readonly number[] }[];
+}
+
+test('the curl of the README gives the answer that the README shows', async () => {
+  const { url, body, answer } = quickStart();
+  assert.match(url, /^http:\/\/127\.0\.0\.1:9292\//);
+  const reply = await app.inject({
+    method: 'POST',
+    url: new URL(url).pathname,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    payload: body,
+  });
+  assert.equal(reply.statusCode, 200, reply.body);
+  const given = reply.json<Answer>();
+  const rounded = (from: Answer): unknown => ({
+    ...from,
+    // The last digits differ between processors.
+    outputs: from.outputs.map((output) => ({
+      ...output,
+      data: output.data.map((value) => value.toFixed(3)),
+    })),
+  });
+  assert.deepEqual(rounded(given), rounded(answer));
+  const [inside, outside] = given.outputs[0]!.data;
+  assert.ok(inside! > 0.9 && outside! < 0.1, `${inside}, ${outside}`);
+});
+
+test('CHANGELOG.md has a heading for the version of the package', () => {
+  const { version } = JSON.parse(read('package.json')) as { version: string };
+  assert.ok(read('CHANGELOG.md').includes(`\n## [${version}]`), `no heading "## [${version}]"`);
+});

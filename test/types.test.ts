@@ -1,0 +1,89 @@
+/** What the public types say; the compiler is the judge. Nothing here runs but the imports. */
+import { test } from 'node:test';
+import {
+  type Datatype,
+  type ErrorCode,
+  type errorCodes,
+  type InferOptions,
+  type InferResult,
+  type ModelStatus,
+  openRuntime,
+  type Runtime,
+  type RuntimeOptions,
+  type ServerOptions,
+  ServingError,
+  type StringTensor,
+  servingPlugin,
+  type Tensor,
+  type TensorMap,
+  tensor,
+} from '../src/index.js';
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+
+test('the public types accept what is right and refuse what is wrong', () => {
+  ({
+    models: [{ path: './m' }, { path: './n', name: 'n' }],
+    maxQueueBytes: '64mb',
+    threads: 2,
+  }) satisfies RuntimeOptions;
+  ({ threads: undefined, gpuIds: [0, 1], provider: 'cuda', idlePath: 'off' }) satisfies RuntimeOptions;
+  ({ maxBodySize: '1gib', serverName: 'triton', port: 0 }) satisfies ServerOptions;
+  // @ts-expect-error a misspelt option
+  ({ thread: 2 }) satisfies RuntimeOptions;
+  // @ts-expect-error not a provider
+  ({ provider: 'rocm' }) satisfies RuntimeOptions;
+  // @ts-expect-error text where only bytes may be text
+  ({ threads: '2' }) satisfies RuntimeOptions;
+  // @ts-expect-error a model needs a path
+  ({ models: [{ name: 'n' }] }) satisfies RuntimeOptions;
+
+  ({
+    outputs: ['y'],
+    timeoutMs: 5,
+    priority: 1,
+    signal: new AbortController().signal,
+    version: 2,
+  }) satisfies InferOptions;
+  // @ts-expect-error a list, not a name
+  ({ outputs: 'y' }) satisfies InferOptions;
+
+  tensor('FP32', [1, 2], [1, 2]) satisfies Tensor;
+  tensor('BYTES', [1], ['text']) satisfies Tensor;
+  tensor('INT64', [1], [1n]) satisfies Tensor;
+  'BF16' satisfies Datatype;
+  // @ts-expect-error no datatype of the protocol
+  const unknownDatatype: Datatype = 'FP8';
+  // @ts-expect-error strings need the datatype BYTES
+  const mixed: Tensor = { datatype: 'FP32', shape: [1], data: ['a'] };
+  void [unknownDatatype, mixed];
+
+  const narrowed = (value: Tensor): string | number => {
+    if (value.datatype === 'BYTES') {
+      true satisfies Equal<typeof value, StringTensor>;
+      return value.data[0]!;
+    }
+    return value.data.byteLength;
+  };
+  const use = async (rt: Runtime): Promise<void> => {
+    const result = await rt.infer('m', { x: tensor('FP32', [1], [1]) });
+    true satisfies Equal<typeof result, InferResult>;
+    true satisfies Equal<typeof result.outputs, TensorMap>;
+    // @ts-expect-error an output may be absent: its name is not known to the compiler, and results are read-only
+    result.outputs.y = tensor('FP32', [1], [1]);
+    const [status] = rt.listModels();
+    true satisfies Equal<typeof status, ModelStatus | undefined>;
+    // @ts-expect-error the constructor is not for callers' own configurations
+    rt.config.threads = 3;
+    await rt.close({ timeoutMs: 5 });
+  };
+  void [narrowed, use, openRuntime, servingPlugin];
+
+  const error = new ServingError('SRV_QUEUE_FULL', 'full');
+  true satisfies Equal<typeof error.code, ErrorCode>;
+  const wrong = (): ServingError =>
+    // @ts-expect-error not a registered code
+    new ServingError('SRV_NOTHING', 'nothing');
+  void wrong;
+  'SRV_QUEUE_FULL' satisfies keyof typeof errorCodes;
+});
