@@ -11,9 +11,16 @@ struct Test {
 };
 
 constexpr Test kTests[] = {
-    {"byte_scan", testByteScan},     {"decimal", testDecimal},     {"files", testFiles},
-    {"infer_body", testInferBody},   {"slab", testSlab},           {"mapped_file_guard", testMappedFileGuard},
-    {"json_tensor", testJsonTensor}, {"mutations", testMutations}, {"xxh64", testXxh64},
+    {"byte_scan", testByteScan},
+    {"crash_journal", testCrashJournal},
+    {"decimal", testDecimal},
+    {"files", testFiles},
+    {"infer_body", testInferBody},
+    {"slab", testSlab},
+    {"mapped_file_guard", testMappedFileGuard},
+    {"json_tensor", testJsonTensor},
+    {"mutations", testMutations},
+    {"xxh64", testXxh64},
 };
 
 }  // namespace

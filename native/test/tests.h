@@ -2,6 +2,7 @@
 
 /** Tests by file; each ends the program when it fails. */
 void testByteScan();
+void testCrashJournal();
 void testDecimal();
 void testFiles();
 void testInferBody();
