@@ -154,6 +154,9 @@ export class Batcher {
       else if (job.isAbandoned?.()) this.#drop(job, cancelled());
       else if (job.deadlineAt < next) next = job.deadlineAt;
     }
+    for (const job of this.#retries.flat()) {
+      if (this.#isStillWanted(job, now) && job.deadlineAt < next) next = job.deadlineAt;
+    }
     return next;
   }
 

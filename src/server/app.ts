@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type ConnectionError, type FastifyInstance, type FastifyPluginAsync } from 'fastify';
 import { resolveServerConfig } from '../config/load.js';
 import type { ServerConfig, ServerOptions } from '../config/schema.js';
@@ -10,7 +11,7 @@ import type { InferenceService } from './service.js';
 
 /** A runtime as the server sees it: whoever has a service can be served. */
 export interface Serves {
-  readonly service: InferenceService & { drain(): void };
+  readonly service: InferenceService;
 }
 
 /** What a server may be handed instead of making it itself. */
@@ -47,18 +48,19 @@ export async function createServer(
     },
   });
   if (config.maxConnections > 0) app.server.maxConnections = config.maxConnections;
+  let isClosing = false;
   app.addHook('preClose', async () => {
-    runtime.service.drain();
+    isClosing = true;
+    if (!app.server.listening) return;
+    await sleep(lingerMs);
     closeConnectionsAsTheyIdle(app);
   });
-  app.addHook('onRequest', (request, reply, done) => {
-    const { traceparent, 'x-request-id': requestId } = request.headers;
-    if (traceparent !== undefined) reply.header('traceparent', traceparent);
-    if (requestId !== undefined) reply.header('x-request-id', requestId);
+  app.addHook('onRequest', (_request, reply, done) => {
+    if (isClosing) reply.header('connection', 'close');
     done();
   });
   if (logger.isLevelEnabled('debug')) logRequests(app, logger);
-  addServingRoutes(app, { service: runtime.service, config, logger });
+  addServingRoutes(app, { service: runtime.service, config, logger, isClosing: () => isClosing });
   await app.ready();
   return app;
 }
@@ -81,8 +83,13 @@ export const servingPlugin: FastifyPluginAsync<ServingPluginOptions> = async (sc
     service: options.runtime.service,
     config: resolveServerConfig(options.server ?? {}),
     logger: options.logger ?? silentLogger(),
+    isClosing: () => false,
   });
 };
+
+// Connections in use are told to close with their next answer. To close an idle one at once would cut off the request
+// that is on its way just then.
+const lingerMs = 100;
 
 /** A client that keeps its connection after its last answer must not hold the drain. */
 function closeConnectionsAsTheyIdle(app: FastifyInstance): void {

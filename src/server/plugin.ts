@@ -12,6 +12,8 @@ export interface ServingRoutesOptions {
   readonly service: InferenceService;
   readonly config: ServerConfig;
   readonly logger: Logger;
+  /** Whether the server takes no new connections any more, and so is not ready. */
+  readonly isClosing: () => boolean;
 }
 
 /** A route's work; what it resolves to is the reply's body. */
@@ -27,7 +29,7 @@ const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as 
  * that mounts it under a prefix is not changed elsewhere.
  */
 export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesOptions): void {
-  const { service, config, logger } = options;
+  const { service, config, logger, isClosing } = options;
   const bodies = new BodyReader(config);
   scope.removeAllContentTypeParsers();
   scope.addContentTypeParser('*', async (_request: FastifyRequest, payload: FastifyRequest['raw']) => {
@@ -37,6 +39,12 @@ export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesO
       service.recordRefusal('', undefined, 'http', errorToData(error).code);
       throw error;
     }
+  });
+  scope.addHook('onRequest', (request, reply, done) => {
+    const { traceparent, 'x-request-id': requestId } = request.headers;
+    if (traceparent !== undefined) reply.header('traceparent', traceparent);
+    if (requestId !== undefined) reply.header('x-request-id', requestId);
+    done();
   });
   scope.setErrorHandler((error, request, reply) => sendError(error, request, reply, logger));
 
@@ -56,7 +64,7 @@ export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesO
     if (method === 'GET') taken.get(path)!.add('HEAD');
     scope.route({ method, url: path, handler: withBody(handler) });
   };
-  addOipRoutes(add, service, config);
+  addOipRoutes(add, service, { serverName: config.serverName, isClosing });
   add('GET', '/metrics', async (_request, reply) => {
     reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8');
     return service.metrics();

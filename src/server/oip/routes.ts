@@ -19,12 +19,12 @@ const extensions = [
 export function addOipRoutes(
   add: AddRoute,
   service: InferenceService,
-  config: Pick<ServerConfig, 'serverName'>,
+  config: Pick<ServerConfig, 'serverName'> & { readonly isClosing: () => boolean },
 ): void {
   add('GET', '/v2', async () => ({ name: config.serverName, version: packageVersion, extensions }));
   add('GET', '/v2/health/live', async () => ({ live: true }));
   add('GET', '/v2/health/ready', async (_request, reply) => {
-    const ready = service.isReady;
+    const ready = service.isReady && !config.isClosing();
     if (!ready) reply.code(503);
     return { ready };
   });
