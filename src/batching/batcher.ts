@@ -16,6 +16,8 @@ import type { Scheduler } from './scheduler.js';
 export interface Runner {
   /** Whether a batch may be given to it now. */
   readonly hasIdle: boolean;
+  /** Whether a batch may be given to it behind one that it runs. */
+  readonly hasRoomAhead: boolean;
   /** Instances that run something now. */
   readonly busy: number;
   /** Why it will never run anything again; undefined while it can. */
@@ -56,6 +58,8 @@ export interface BatcherOptions {
 
 const unmergedAfterBadBatchesMs = 10_000;
 const badBatchesBeforeUnmerged = 3;
+const minJobsToHalve = 8;
+const minRowsAhead = 8;
 
 /**
  * The queue of one version and the making of its batches.
@@ -74,6 +78,7 @@ export class Batcher {
   readonly #retries: Job[][] = [];
   #running = 0;
   #runningJobs = 0;
+  #runningRows = 0;
   #badBatches: number[] = [];
   #unmergedUntil = 0;
   #replyBytesPerRow: number;
@@ -100,6 +105,19 @@ export class Batcher {
   /** Batches that are being run. */
   get running(): number {
     return this.#running;
+  }
+
+  /**
+   * Whether what waits is worth being given to a busy instance: rows of callers in this process, at least as many as
+   * run now. Two batches of half the callers then take turns, and neither side waits for messages between threads.
+   */
+  get wantsRoomAhead(): boolean {
+    const first = this.#queue.peek();
+    return (
+      first?.origin === 'process' &&
+      this.#queue.rows >= Math.max(minRowsAhead, this.#runningRows) &&
+      this.#retries.length === 0
+    );
   }
 
   /** Whether a batch could be taken now. */
@@ -188,6 +206,7 @@ export class Batcher {
     const assembledAt = this.options.clock.now();
     this.#running += 1;
     this.#runningJobs += jobs.length;
+    this.#runningRows += layout.rows;
     this.options.scheduler.batchStarted();
     const charge = this.#computeMs / this.options.weight;
     this.virtualTime += charge;
@@ -318,14 +337,6 @@ export class Batcher {
       const computeMs = (result.computeNs + result.gatherNs) / 1e6;
       this.virtualTime += computeMs / weight - times.charge;
       this.#computeMs = 0.8 * this.#computeMs + 0.2 * computeMs;
-      jobs.forEach((job, index) => {
-        stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000);
-        const own =
-          job.length === length
-            ? outputs[index]!
-            : cropOutputs(outputs[index]!, fetch, signature, length, job.length);
-        this.#settle(job, job.fetch === fetch ? own : pick(own, job.fetch, fetch));
-      });
       stats.recordBatch({
         rows,
         requests: jobs.length,
@@ -334,15 +345,47 @@ export class Batcher {
         compute: result.computeNs / 1e9,
         split: (clock.now() - ranAt) / 1000,
       });
+      const answer = (from: number, to: number): void => {
+        for (let i = from; i < to; i++) {
+          const job = jobs[i]!;
+          stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000);
+          const own =
+            job.length === length
+              ? outputs[i]!
+              : cropOutputs(outputs[i]!, fetch, signature, length, job.length);
+          this.#settle(job, job.fetch === fetch ? own : pick(own, job.fetch, fetch));
+        }
+      };
+      if (this.#wouldIdle(jobs)) {
+        // Callers of this process come back with their next rows as soon as they are answered. Half of them are
+        // let go first, so that the instance runs their rows while the other half is answered.
+        const half = jobs.length >> 1;
+        answer(0, half);
+        await new Promise<void>((resolve) => clock.atTurnEnd(resolve));
+        answer(half, jobs.length);
+      } else {
+        answer(0, jobs.length);
+      }
     } catch (error) {
       this.#failed(runner, jobs, asServingError(error));
     } finally {
       slots.give(slot);
       this.#running -= 1;
       this.#runningJobs -= jobs.length;
+      this.#runningRows -= rows;
       this.options.scheduler.batchEnded();
       this.#afterChange();
     }
+  }
+
+  /** Whether the instance has nothing to run while the callers of these jobs are answered. */
+  #wouldIdle(jobs: readonly Job[]): boolean {
+    return (
+      jobs.length >= minJobsToHalve &&
+      jobs[0]!.origin === 'process' &&
+      this.#running === 1 &&
+      this.queueSize === 0
+    );
   }
 
   #failed(runner: Runner, jobs: Job[], error: ServingError): void {
@@ -353,6 +396,10 @@ export class Batcher {
         return;
       }
       for (const job of [...this.#queue.waiting()]) this.#drop(job, error);
+    }
+    if (error.code === 'SRV_WORKER_DIED' && error.details?.started === false) {
+      this.#retry(jobs);
+      return;
     }
     const mayBeOneJobsFault = error.code === 'SRV_MODEL_RUN_FAILED' || error.code === 'SRV_OUT_OF_MEMORY';
     if (jobs.length === 1 || !mayBeOneJobsFault) {

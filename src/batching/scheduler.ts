@@ -12,7 +12,8 @@ import type { Job } from './job.js';
 export class Scheduler {
   readonly #clock: Clock;
   #ready: Batcher[] = [];
-  #isFlushPlanned = false;
+  /** When the next flush comes; one that is sooner takes the place of a later one. */
+  #planned: 'soon' | 'atTurnEnd' | undefined;
   #sweepAt = Number.POSITIVE_INFINITY;
   #sweepTimer: { cancel(): void } | undefined;
   #runningBatches = 0;
@@ -66,10 +67,11 @@ export class Scheduler {
   }
 
   #plan(when: 'soon' | 'atTurnEnd'): void {
-    if (this.#isFlushPlanned) return;
-    this.#isFlushPlanned = true;
+    if (this.#planned === 'soon' || this.#planned === when) return;
+    this.#planned = when;
     this.#clock[when](() => {
-      this.#isFlushPlanned = false;
+      if (this.#planned !== when) return;
+      this.#planned = undefined;
       this.#flush();
     });
   }
@@ -113,7 +115,9 @@ export class Scheduler {
     for (const runner of runners) {
       if (runner.hasIdle && (!best || runner.busy < best.busy)) best = runner;
     }
-    return best;
+    // Only a version that is alone: what is given ahead cannot be overtaken by another version's turn.
+    if (best || this.#ready.length > 1 || !batcher.wantsRoomAhead) return best;
+    return runners.find((runner) => runner.hasRoomAhead);
   }
 
   /** Whether this version's only job is all that goes on in the runtime. */

@@ -14,6 +14,10 @@ interface InstanceState extends Instance {
   /** Piscina's id of the thread; undefined while a replacement starts. */
   workerId: number | undefined;
   isBusy: boolean;
+  /** Tasks that were handed to the thread and are not answered: at most 2, and 2 only of batches. */
+  tasks: number;
+  /** Whether what it is busy with are batches. */
+  isRunning: boolean;
   /** Loads and unloads that wait for the thread, oldest first. They go before batches. */
   readonly controls: (() => void)[];
   busyMs: number;
@@ -22,7 +26,7 @@ interface InstanceState extends Instance {
 
 /** What a group tells its owner. Called on the main thread, never from within a call into the group. */
 export interface InstanceGroupEvents {
-  /** An instance has nothing to do. */
+  /** An instance has nothing to do, or room for the next batch. */
   onIdle(group: InstanceGroup): void;
   /** The thread of an instance ended; a replacement is on its way if `isReplaced`. */
   onInstanceLost(group: InstanceGroup, index: number, reason: string, isReplaced: boolean): void;
@@ -90,6 +94,8 @@ export class InstanceGroup {
       group: this,
       workerId: threads[index]!.threadId,
       isBusy: false,
+      tasks: 0,
+      isRunning: false,
       controls: [],
       busyMs: 0,
       busySince: 0,
@@ -107,6 +113,14 @@ export class InstanceGroup {
   /** Whether an instance is free to run a batch now. */
   get hasIdle(): boolean {
     return this.#idle.length > 0 && this.#lostReason === undefined;
+  }
+
+  /**
+   * Whether an instance that runs one batch could take the next one already: it then goes on without the time that
+   * the answer and the next message take between threads.
+   */
+  get hasRoomAhead(): boolean {
+    return this.#lostReason === undefined && this.#instances.some(hasRoomAhead);
   }
 
   /** Why the device cannot be used any more; undefined while it can. */
@@ -162,13 +176,16 @@ export class InstanceGroup {
   }
 
   /**
-   * Runs a batch on an idle instance, which must exist (`hasIdle`).
+   * Runs a batch on an idle instance, else behind the batch of a busy one; one of them must exist (`hasIdle`,
+   * `hasRoomAhead`).
    *
-   * @throws what the predictor threw, or SRV_WORKER_DIED when the thread ended
+   * @throws what the predictor threw, or SRV_WORKER_DIED when the thread ended; its details say `started: false`
+   * when the batch had not begun
    */
   async run(message: RunMessage): Promise<RunResult> {
-    const instance = this.#idle.pop();
+    const instance = this.#idle.pop() ?? this.#instances.find(hasRoomAhead);
     if (!instance) throw new ServingError('SRV_INTERNAL', `no idle instance on ${this.device.name}`);
+    instance.isRunning = true;
     return this.#task<RunResult>(instance, 'run', message);
   }
 
@@ -190,10 +207,14 @@ export class InstanceGroup {
     return this.#task<T>(instance, name, message);
   }
 
-  /** Hands a task to the thread of an instance that nobody else holds. */
+  /** Hands a task to the thread of an instance. The thread takes its tasks one after the other. */
   #task<T>(instance: InstanceState, name: string, message: object): Promise<T> {
-    instance.isBusy = true;
-    instance.busySince = performance.now();
+    const isFirst = instance.tasks === 0;
+    instance.tasks += 1;
+    if (isFirst) {
+      instance.isBusy = true;
+      instance.busySince = performance.now();
+    }
     const workerId = instance.workerId;
     const task = (
       this.#pool.run({ ...message, [queueOptionsSymbol]: { workerId } }, { name }) as Promise<Reply<T>>
@@ -208,13 +229,21 @@ export class InstanceGroup {
           throw new ServingError(
             'SRV_WORKER_DIED',
             `an instance of ${this.device.name} ended: ${messageOf(error)}`,
+            // Both tasks of a thread are rejected in one go, so the first still counts here.
+            { details: { started: isFirst || instance.tasks === 1 } },
           );
         },
       )
       .finally(() => {
         this.#inFlight.delete(task);
+        instance.tasks -= 1;
+        if (instance.tasks > 0) {
+          if (!this.#isClosed) this.#events.onIdle(this);
+          return;
+        }
         instance.busyMs += performance.now() - instance.busySince;
         instance.isBusy = false;
+        instance.isRunning = false;
         this.#release(instance);
       });
     this.#inFlight.add(task);
@@ -292,4 +321,13 @@ export class InstanceGroup {
       this.#inFlight.delete(task);
     }
   }
+}
+
+function hasRoomAhead(instance: InstanceState): boolean {
+  return (
+    instance.isRunning &&
+    instance.tasks === 1 &&
+    instance.controls.length === 0 &&
+    instance.workerId !== undefined
+  );
 }

@@ -9,6 +9,7 @@ export class MainInstance {
   readonly #predictors = new Map<number, Predictor>();
   #isBusy = false;
   readonly lostReason = undefined;
+  readonly hasRoomAhead = false;
 
   get hasIdle(): boolean {
     return !this.#isBusy;

@@ -7,6 +7,9 @@ import { Predictor } from './predictor.js';
 // the way to the main thread.
 const predictors = new Map<number, Predictor>();
 
+// A batch may arrive while another one runs; the engine gives the thread back in between, but runs keep their order.
+let running: Promise<unknown> = Promise.resolve();
+
 /** Opens a predictor for a version; a version that is open already is kept. */
 export async function load(message: LoadMessage): Promise<Reply<LoadResult>> {
   try {
@@ -33,7 +36,13 @@ export async function unload(message: { readonly versionId: number }): Promise<R
 }
 
 /** Runs one batch. The slot belongs to this thread until the reply is sent. */
-export async function run(message: RunMessage): Promise<Reply<RunResult>> {
+export function run(message: RunMessage): Promise<Reply<RunResult>> {
+  const reply = running.then(() => runNow(message));
+  running = reply;
+  return reply;
+}
+
+async function runNow(message: RunMessage): Promise<Reply<RunResult>> {
   try {
     const predictor = predictors.get(message.versionId);
     if (!predictor) {

@@ -55,6 +55,7 @@ export class FakeRunner implements Runner {
   readonly runs: PendingRun[] = [];
   lostReason: string | undefined;
   busy = 0;
+  hasRoomAhead = false;
   readonly #slots: FakeSlots;
 
   constructor(slots: FakeSlots, size = 1) {
