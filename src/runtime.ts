@@ -10,7 +10,7 @@ import { CrashMemory } from './instance/crash-journal.js';
 import { openGroups, requireProviders } from './instance/device-groups.js';
 import type { InstanceGroup } from './instance/instance-group.js';
 import { MainInstance } from './instance/main-instance.js';
-import { SlotAllocator } from './instance/slab.js';
+import { type SlabMemory, SlotAllocator } from './instance/slab.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
 import { Preparer } from './model/preparer.js';
@@ -31,6 +31,8 @@ export interface RuntimeDependencies {
   readonly clock?: Clock;
   /** Gives the opening up: models that are being prepared are left, and the promise is rejected. */
   readonly signal?: AbortSignal;
+  /** What slabs are made of. @default addon memory where the runtime allows it */
+  readonly slabMemory?: SlabMemory;
   /** Module of the worker's tasks; for tests of what happens when a worker fails. */
   readonly workerFile?: string;
 }
@@ -114,7 +116,7 @@ export class Runtime {
     this.config = config;
     this.#logger = dependencies.logger ?? silentLogger();
     this.#scheduler = new Scheduler(clock);
-    this.#slots = new SlotAllocator({ maxBytes: config.maxSlabBytes });
+    this.#slots = new SlotAllocator({ maxBytes: config.maxSlabBytes, memory: dependencies.slabMemory });
     this.#queueBytes = new ByteBudget(config.maxQueueBytes);
     this.#groups = openGroups(config, {
       workerFile: dependencies.workerFile,

@@ -56,6 +56,7 @@ export function assemble(
   return {
     versionId,
     slab: slot.slab,
+    ...(slot.buffer instanceof SharedArrayBuffer ? { shared: slot.buffer } : {}),
     inputs,
     fetch,
     replyOffset: slot.offset + layout.inputBytes,
@@ -67,7 +68,7 @@ function copyRows(
   jobs: readonly BatchPart[],
   index: number,
   datatype: FixedDatatype,
-  buffer: ArrayBuffer,
+  buffer: ArrayBufferLike,
   offset: number,
 ): void {
   const { array, bytes } = fixedDatatypes[datatype];

@@ -48,6 +48,8 @@ export interface RunMessage {
   readonly versionId: number;
   /** Slab of the batch's slot. */
   readonly slab: number;
+  /** The slab itself, where slabs are not addon memory. */
+  readonly shared?: SharedArrayBuffer;
   /** In the order of the load message's inputs. */
   readonly inputs: readonly RunInput[];
   /** Indices into the load message's outputs. */

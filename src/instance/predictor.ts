@@ -52,7 +52,7 @@ export class Predictor {
    * refuses the values, SRV_MODEL_CORRUPT when a mapped file of the model was truncated meanwhile
    */
   async run(message: RunMessage): Promise<RunResult> {
-    const slab = viewSlab(message.slab);
+    const slab = message.shared ?? viewSlab(message.slab);
     const feeds: Record<string, EngineTensor> = {};
     for (let i = 0; i < message.inputs.length; i++) {
       const { name, datatype } = this.#inputs[i]!;
@@ -126,14 +126,16 @@ export function alignSlot(bytes: number): number {
 
 function engineTensor(
   datatype: FixedDatatype,
-  slab: ArrayBuffer,
+  slab: ArrayBufferLike,
   offset: number,
   shape: readonly number[],
 ): EngineTensor {
   const info = fixedDatatypes[datatype];
   let count = 1;
   for (const dim of shape) count *= dim;
-  const data = new info.array(slab, offset, count);
+  const view = new info.array(slab, offset, count);
+  // The engine refuses views of a SharedArrayBuffer; a slice has memory of its own.
+  const data = slab instanceof SharedArrayBuffer ? view.slice() : view;
   // The engine's typings list each type apart; its constructor takes any pair of name and matching array.
   return new EngineTensor(info.engine as EngineType, data as Float32Array, shape);
 }

@@ -1,5 +1,5 @@
 import { ServingError } from '../errors.js';
-import { createSlab, releaseSlab, viewSlab } from '../native/binding.js';
+import { createSlab, externalBuffersAllowed, releaseSlab, viewSlab } from '../native/binding.js';
 
 /** One batch's piece of a slab. Offsets are bytes from the start of the slab and multiples of 64. */
 export interface Slot {
@@ -7,13 +7,19 @@ export interface Slot {
   readonly offset: number;
   readonly bytes: number;
   /** The whole slab, as this thread sees it. */
-  readonly buffer: ArrayBuffer;
+  readonly buffer: ArrayBufferLike;
 }
+
+/**
+ * What slabs are made of: addon memory that the engine reads in place, or, where V8 forbids ArrayBuffers over foreign
+ * memory (Electron), SharedArrayBuffers, out of which the worker copies, because the engine refuses them.
+ */
+export type SlabMemory = 'addon' | 'shared';
 
 interface Slab {
   readonly id: number;
   readonly bytes: number;
-  readonly buffer: ArrayBuffer;
+  readonly buffer: ArrayBufferLike;
   /** Bytes handed out so far; slots are cut from the front and recycled by size. */
   cut: number;
   /** Slots in use. */
@@ -31,13 +37,19 @@ const commonSlab = 16 * 1024 * 1024;
  */
 export class SlotAllocator {
   readonly maxBytes: number;
+  readonly #memory: SlabMemory;
   #bytes = 0;
+  #sharedSlabs = 0;
   readonly #slabs = new Map<number, Slab>();
   readonly #free = new Map<number, Slot[]>();
 
-  /** @param options.maxBytes bound of all slabs together */
-  constructor(options: { readonly maxBytes: number }) {
+  /**
+   * @param options.maxBytes bound of all slabs together
+   * @param options.memory what slabs are made of; absent: addon memory where the runtime allows it
+   */
+  constructor(options: { readonly maxBytes: number; readonly memory?: SlabMemory | undefined }) {
     this.maxBytes = options.maxBytes;
+    this.#memory = options.memory ?? (externalBuffersAllowed() ? 'addon' : 'shared');
   }
 
   /** Bytes of all slabs. */
@@ -86,7 +98,7 @@ export class SlotAllocator {
 
   /** Releases every slab. Slots still in use stay valid for who holds their buffer. */
   close(): void {
-    for (const slab of this.#slabs.values()) releaseSlab(slab.id);
+    for (const slab of this.#slabs.values()) this.#release(slab);
     this.#slabs.clear();
     this.#free.clear();
     this.#bytes = 0;
@@ -106,11 +118,19 @@ export class SlotAllocator {
       if (this.#bytes + size > this.maxBytes) return undefined;
       bytes = Math.max(size, Math.min(commonSlab, this.maxBytes - this.#bytes));
     }
-    const id = createSlab(bytes);
-    const slab = { id, bytes, buffer: viewSlab(id), cut: 0, used: 0 };
-    this.#slabs.set(id, slab);
+    const slab = this.#make(bytes);
+    this.#slabs.set(slab.id, slab);
     this.#bytes += bytes;
     return slab;
+  }
+
+  #make(bytes: number): Slab {
+    if (this.#memory === 'shared') {
+      this.#sharedSlabs += 1;
+      return { id: this.#sharedSlabs, bytes, buffer: new SharedArrayBuffer(bytes), cut: 0, used: 0 };
+    }
+    const id = createSlab(bytes);
+    return { id, bytes, buffer: viewSlab(id), cut: 0, used: 0 };
   }
 
   #releaseEmpty(): void {
@@ -124,8 +144,12 @@ export class SlotAllocator {
       }
       this.#slabs.delete(slab.id);
       this.#bytes -= slab.bytes;
-      releaseSlab(slab.id);
+      this.#release(slab);
     }
+  }
+
+  #release(slab: Slab): void {
+    if (this.#memory === 'addon') releaseSlab(slab.id);
   }
 }
 
