@@ -145,3 +145,17 @@ function cut(
     at += count;
   });
 }
+
+/** The outputs that any of the jobs wants, ascending. */
+export function commonFetch(jobs: readonly Job[]): readonly number[] {
+  const first = jobs[0]!.fetch;
+  if (jobs.every((job) => job.fetch === first)) return first;
+  const union = new Set<number>();
+  for (const job of jobs) for (const index of job.fetch) union.add(index);
+  return [...union].sort((a, b) => a - b);
+}
+
+/** The outputs that a job wants, in its order, out of those that its batch fetched. */
+export function pick(outputs: Tensor[], wanted: readonly number[], fetched: readonly number[]): Tensor[] {
+  return wanted.map((index) => outputs[fetched.indexOf(index)]!);
+}

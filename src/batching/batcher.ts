@@ -1,31 +1,19 @@
+// Longer than most files: admission, taking, running and settling keep the same counts, which must agree after each.
 import { messageOf, ServingError } from '../errors.js';
-import type { RunMessage, RunResult } from '../instance/messages.js';
+import type { RunMessage } from '../instance/messages.js';
 import type { Slot, SlotAllocator } from '../instance/slab.js';
 import type { ModelStats } from '../observe/model-stats.js';
-import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
-import type { Signature, Tensor } from '../tensor/tensor.js';
-import { assemble, layOut, splitResult } from './batch.js';
+import type { Signature } from '../tensor/tensor.js';
+import { BadBatches } from './bad-batches.js';
+import { assemble, commonFetch, layOut, pick, splitResult } from './batch.js';
 import type { ByteBudget } from './byte-budget.js';
 import type { Clock } from './clock.js';
 import type { Job, JobRequest, JobResult, SubmittedJob } from './job.js';
 import { cropOutputs, type PaddedInput, padTogether } from './padding.js';
+import { ReplyRoom } from './reply-room.js';
 import { orderOf, RequestQueue } from './request-queue.js';
+import type { Runner } from './runner.js';
 import type { Scheduler } from './scheduler.js';
-
-/** Something that runs batches: the instances of a device, or the main thread on the idle path. */
-export interface Runner {
-  /** Whether a batch may be given to it now. */
-  readonly hasIdle: boolean;
-  /** Whether a batch may be given to it behind one that it runs. */
-  readonly hasRoomAhead: boolean;
-  /** Instances that run something now. */
-  readonly busy: number;
-  /** Why it will never run anything again; undefined while it can. */
-  readonly lostReason: string | undefined;
-  run(message: RunMessage): Promise<RunResult>;
-  /** Takes it out of service for good. */
-  markLost(reason: string): void;
-}
 
 /** What a version's batcher needs to know. */
 export interface BatcherOptions {
@@ -56,8 +44,6 @@ export interface BatcherOptions {
   readonly clock: Clock;
 }
 
-const unmergedAfterBadBatchesMs = 10_000;
-const badBatchesBeforeUnmerged = 3;
 const minJobsToHalve = 8;
 const minRowsAhead = 8;
 
@@ -79,9 +65,8 @@ export class Batcher {
   #running = 0;
   #runningJobs = 0;
   #runningRows = 0;
-  #badBatches: number[] = [];
-  #unmergedUntil = 0;
-  #replyBytesPerRow: number;
+  readonly #badBatches = new BadBatches();
+  readonly #replyRoom: ReplyRoom;
   #computeMs = 1;
   #delayTimer: { cancel(): void } | undefined;
   #closed: ServingError | undefined;
@@ -89,7 +74,7 @@ export class Batcher {
 
   constructor(options: BatcherOptions) {
     this.options = options;
-    this.#replyBytesPerRow = staticBytesPerRow(options.signature);
+    this.#replyRoom = new ReplyRoom(options.signature);
   }
 
   /** Jobs that wait. */
@@ -192,7 +177,7 @@ export class Batcher {
     const fetch = commonFetch(jobs);
     let slot: Slot | undefined;
     try {
-      slot = this.options.slots.take(layout.inputBytes + this.#replyBytesPerRow * Math.max(1, layout.rows));
+      slot = this.options.slots.take(layout.inputBytes + this.#replyRoom.bytes(layout.rows));
     } catch (error) {
       for (const job of jobs) this.#settle(job, asServingError(error));
       this.#afterChange();
@@ -265,7 +250,7 @@ export class Batcher {
 
   #mergeLimit(): number {
     const { canMerge, maxBatchSize, clock } = this.options;
-    return canMerge && this.#unmergedUntil <= clock.now() ? maxBatchSize : 1;
+    return canMerge && !this.#badBatches.keepsApart(clock.now()) ? maxBatchSize : 1;
   }
 
   #startDelay(): void {
@@ -333,7 +318,7 @@ export class Batcher {
       const result = await runner.run(message);
       const ranAt = clock.now();
       const outputs = splitResult(jobs, rows, result, slot, signature, fetch);
-      this.#learn(result, rows);
+      this.#replyRoom.learn(result, rows);
       const computeMs = (result.computeNs + result.gatherNs) / 1e6;
       this.virtualTime += computeMs / weight - times.charge;
       this.#computeMs = 0.8 * this.#computeMs + 0.2 * computeMs;
@@ -406,7 +391,7 @@ export class Batcher {
       for (const job of jobs) this.#settle(job, error);
       return;
     }
-    this.#countBadBatch();
+    this.#badBatches.count(this.options.clock.now());
     const half = jobs.length >> 1;
     this.#retry(jobs.slice(0, half));
     this.#retry(jobs.slice(half));
@@ -415,29 +400,6 @@ export class Batcher {
   #retry(jobs: Job[]): void {
     this.#retries.push(jobs);
     this.options.scheduler.wake(this);
-  }
-
-  #countBadBatch(): void {
-    const now = this.options.clock.now();
-    this.#badBatches = this.#badBatches.filter((at) => at > now - unmergedAfterBadBatchesMs);
-    this.#badBatches.push(now);
-    if (this.#badBatches.length >= badBatchesBeforeUnmerged) {
-      this.#unmergedUntil = now + unmergedAfterBadBatchesMs;
-      this.#badBatches = [];
-    }
-  }
-
-  #learn(result: RunResult, rows: number): void {
-    let bytes = 0;
-    for (const output of result.outputs) {
-      if ('data' in output) bytes += output.data.byteLength + 64;
-    }
-    if (bytes > 0) {
-      this.#replyBytesPerRow = Math.max(
-        this.#replyBytesPerRow,
-        Math.ceil((bytes / Math.max(1, rows)) * 1.25),
-      );
-    }
   }
 
   #expired(job: Job, now: number): ServingError {
@@ -477,29 +439,4 @@ function asServingError(error: unknown): ServingError {
   return error instanceof ServingError
     ? error
     : new ServingError('SRV_INTERNAL', messageOf(error), { cause: error });
-}
-
-/** The outputs that any of the jobs wants, ascending. */
-function commonFetch(jobs: readonly Job[]): readonly number[] {
-  const first = jobs[0]!.fetch;
-  if (jobs.every((job) => job.fetch === first)) return first;
-  const union = new Set<number>();
-  for (const job of jobs) for (const index of job.fetch) union.add(index);
-  return [...union].sort((a, b) => a - b);
-}
-
-function pick(outputs: Tensor[], wanted: readonly number[], fetched: readonly number[]): Tensor[] {
-  return wanted.map((index) => outputs[fetched.indexOf(index)]!);
-}
-
-/** Bytes of one row of all outputs, as far as the signature tells; free dimensions count as 1. */
-function staticBytesPerRow(signature: Signature): number {
-  let bytes = 0;
-  for (const { datatype, shape } of signature.outputs) {
-    if (datatype === 'BYTES') continue;
-    let count = 1;
-    for (const dim of shape.slice(1)) count *= Math.max(1, dim);
-    bytes += Math.ceil((count * fixedDatatypes[datatype as FixedDatatype].bytes) / 64) * 64;
-  }
-  return Math.max(64, bytes);
 }

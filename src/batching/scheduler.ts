@@ -1,6 +1,7 @@
-import type { Batcher, Runner } from './batcher.js';
+import type { Batcher } from './batcher.js';
 import type { Clock } from './clock.js';
 import type { Job } from './job.js';
+import type { Runner } from './runner.js';
 
 /**
  * Decides which version's batch a free instance takes.

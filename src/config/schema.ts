@@ -1,6 +1,7 @@
 /**
- * The one description of every setting: its type, range, default and doc text. `load.ts` reads files, environment
- * and flags by it, `cli/flags.ts` makes the flags of it, and `docs/configuration.md` is printed from it.
+ * The one description of every setting, long because it is one table: its type, range, default and doc text.
+ * `load.ts` reads files, environment and flags by it, `cli/flags.ts` makes the flags of it, and
+ * `docs/configuration.md` is printed from it.
  */
 import Type, { type Static } from 'typebox';
 import { type ProviderName, providerNames } from './providers.js';

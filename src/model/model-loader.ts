@@ -1,9 +1,10 @@
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Batcher, type Runner } from '../batching/batcher.js';
+import { Batcher } from '../batching/batcher.js';
 import type { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
 import type { PaddedInput } from '../batching/padding.js';
+import type { Runner } from '../batching/runner.js';
 import type { Scheduler } from '../batching/scheduler.js';
 import type { ModelSettings } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';

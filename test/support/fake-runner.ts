@@ -1,4 +1,4 @@
-import type { Runner } from '../../src/batching/batcher.js';
+import type { Runner } from '../../src/batching/runner.js';
 import type { RunMessage, RunResult } from '../../src/instance/messages.js';
 import type { Slot } from '../../src/instance/slab.js';
 

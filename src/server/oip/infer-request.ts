@@ -10,6 +10,15 @@ import { TensorArena } from '../../tensor/arena.js';
 import { type Datatype, type FixedDatatype, fixedDatatypes, isDatatype } from '../../tensor/datatype.js';
 import { elementCount, type FixedTensor, type Signature, type Tensor } from '../../tensor/tensor.js';
 import type { NamedTensor } from '../service.js';
+import {
+  bad,
+  readBoolean,
+  readParameters,
+  readUnsigned,
+  requireArray,
+  requireObject,
+  show,
+} from './json-values.js';
 import { readStrings, stringsFromJson } from './string-tensor.js';
 
 /** JSON longer than this many bytes is read in another thread: the event loop would stand still for it. */
@@ -373,54 +382,4 @@ function readOutput(value: unknown, index: number): RequestedOutput {
   }
   const binary = readBoolean(parameters.binary_data, `binary_data of output '${name}'`);
   return binary === undefined ? { name } : { name, binary };
-}
-
-type Parameters = Readonly<Record<string, unknown>>;
-const noParameters: Parameters = {};
-const unsupportedParameters = [
-  'sequence_id',
-  'sequence_start',
-  'sequence_end',
-  'shared_memory_region',
-] as const;
-
-function readParameters(value: unknown, where: string): Parameters {
-  if (value === undefined) return noParameters;
-  const parameters = requireObject(value, `parameters of ${where}`);
-  for (const name of unsupportedParameters) {
-    if (parameters[name]) throw bad(`parameters of ${where}: ${name} is not supported by this server`);
-  }
-  return parameters;
-}
-
-function readUnsigned(value: unknown, where: string): number | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  throw bad(`${where}: expected a non-negative integer, got ${show(value)}`);
-}
-
-function readBoolean(value: unknown, where: string): boolean | undefined {
-  if (value === undefined || typeof value === 'boolean') return value;
-  throw bad(`${where}: expected true or false, got ${show(value)}`);
-}
-
-function requireObject(value: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Readonly<Record<string, unknown>>;
-  }
-  throw bad(`${where}: expected an object, got ${show(value)}`);
-}
-
-function requireArray(value: unknown, where: string): readonly unknown[] {
-  if (Array.isArray(value)) return value;
-  throw bad(`${where}: expected an array, got ${show(value)}`);
-}
-
-function show(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text === undefined ? 'nothing' : text.length > 60 ? `${text.slice(0, 60)}…` : text;
-}
-
-function bad(message: string): ServingError {
-  return new ServingError('SRV_BAD_REQUEST', message);
 }
