@@ -5,12 +5,8 @@ import { errorFromData, messageOf, ServingError } from '../errors.js';
 import type { Device, LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
 
 /** One worker thread of a device. Its index is stable; the thread behind it changes when it dies. */
-export interface Instance {
+interface InstanceState {
   readonly index: number;
-  readonly group: InstanceGroup;
-}
-
-interface InstanceState extends Instance {
   /** Piscina's id of the thread; undefined while a replacement starts. */
   workerId: number | undefined;
   isBusy: boolean;
@@ -28,8 +24,8 @@ interface InstanceState extends Instance {
 export interface InstanceGroupEvents {
   /** An instance has nothing to do, or room for the next batch. */
   onIdle(group: InstanceGroup): void;
-  /** The thread of an instance ended; a replacement is on its way if `isReplaced`. */
-  onInstanceLost(group: InstanceGroup, index: number, reason: string, isReplaced: boolean): void;
+  /** The thread of an instance ended. The pool starts another. */
+  onInstanceLost(group: InstanceGroup, index: number, reason: string): void;
   /** A replacement thread has loaded every version that the group holds, or the reasons why some failed. */
   onInstanceReplaced(group: InstanceGroup, index: number, failures: readonly string[]): void;
 }
@@ -51,8 +47,8 @@ const ownWorkerFile = fileURLToPath(new URL('./worker.js', import.meta.url));
 /**
  * The instances of one device: a Piscina pool whose every task is addressed to one thread.
  *
- * The pool never queues: a task is handed over only when its thread is free, so that a balancer that finds no
- * thread can throw. (A queued task that no thread takes would block every later one.)
+ * The pool never queues: a task is handed over when its thread is free, or runs a single batch, and the balancer
+ * throws when the thread is gone. (A queued task that no thread takes would block every later one.)
  */
 export class InstanceGroup {
   readonly device: Device;
@@ -91,7 +87,6 @@ export class InstanceGroup {
     const threads = this.#pool.threads;
     this.#instances = Array.from({ length: options.size }, (_, index) => ({
       index,
-      group: this,
       workerId: threads[index]!.threadId,
       isBusy: false,
       tasks: 0,
@@ -273,7 +268,7 @@ export class InstanceGroup {
     instance.workerId = undefined;
     const at = this.#idle.indexOf(instance);
     if (at >= 0) this.#idle.splice(at, 1);
-    this.#events.onInstanceLost(this, instance.index, reason, true);
+    this.#events.onInstanceLost(this, instance.index, reason);
   }
 
   /** Gives a new thread to the instance that lost its own, and loads what the group holds. */
