@@ -2,7 +2,7 @@ import { shortNumber } from './text-table.js';
 
 const width = 720;
 const height = 300;
-const margin = { left: 64, right: 150, top: 16, bottom: 44 };
+const margin = { left: 64, right: 150, top: 30, bottom: 44 };
 const plotWidth = width - margin.left - margin.right;
 const plotHeight = height - margin.top - margin.bottom;
 
@@ -131,7 +131,7 @@ function frame(
   });
   return (
     `<svg viewBox="0 0 ${width} ${height}" role="img">${grid.join('')}` +
-    `<text x="4" y="${margin.top + 4}">${escapeHtml(unit)}</text>` +
+    `<text x="${margin.left - 8}" y="${margin.top - 12}" text-anchor="end">${escapeHtml(unit)}</text>` +
     `${names.join('')}${content}${legend.join('')}</svg>`
   );
 }

@@ -147,9 +147,14 @@ const cards = { provider: 'cpu', gpuIds: [0, 1] } as const;
 test('the group logic for --gpu_ids 0,1, tested with CPU sessions standing for cards: batches spread over both', async (t) => {
   const { runtime } = await open(t, { a: { model: scaleModel(), settings: { max_batch_size: 1 } } }, cards);
   assert.deepEqual(runtime.listModels()[0]!.devices, ['cpu:0', 'cpu:1']);
-  const devices = await devicesOf(runtime, 'a', 20);
-  assert.deepEqual([...devices.keys()].toSorted(), ['cpu:0', 'cpu:1']);
-  for (const count of devices.values()) assert.ok(count >= 5, String([...devices]));
+  // Both cards are free at the start of a round; with more requests at once the quicker thread rightly takes more.
+  for (let round = 0; round < 10; round++) {
+    const devices = await devicesOf(runtime, 'a', 2);
+    assert.deepEqual([...devices].toSorted(), [
+      ['cpu:0', 1],
+      ['cpu:1', 1],
+    ]);
+  }
 });
 
 test('the group logic for --gpu_ids 0,1, tested with CPU sessions standing for cards: a model.json chooses its cards', async (t) => {
