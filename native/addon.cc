@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "napi_support.h"
+#include "rows/rows_binding.h"
 #include "slab.h"
 
 namespace onnx_serving {
@@ -37,5 +38,11 @@ NAPI_MODULE_INIT() {
   exportSlab(env, exports);
   exportMappedFile(env, exports);
   exportJsonTensor(env, exports);
+  exportRowReader(env, exports);
+  exportSequenceStatistics(env, exports);
+  exportSequenceWriter(env, exports);
+  exportTable(env, exports);
+  exportTableBuilder(env, exports);
+  exportIdHash(env, exports);
   return exports;
 }

@@ -27,6 +27,9 @@ class FileDescriptor {
     return file;
   }
 
+  /** Takes over a file that was opened elsewhere. */
+  static FileDescriptor own(int fd) { return FileDescriptor(fd); }
+
   FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FileDescriptor& operator=(FileDescriptor&& other) noexcept {
     std::swap(fd_, other.fd_);

@@ -47,7 +47,7 @@ struct TypedArray {
  */
 class Arguments {
  public:
-  static constexpr size_t kMax = 6;
+  static constexpr size_t kMax = 8;
 
   Arguments(napi_env env, napi_callback_info info, const char* function);
 
@@ -105,5 +105,8 @@ void exportCrashJournal(napi_env env, napi_value exports);
 void exportSlab(napi_env env, napi_value exports);
 void exportMappedFile(napi_env env, napi_value exports);
 void exportJsonTensor(napi_env env, napi_value exports);
+void exportTable(napi_env env, napi_value exports);
+void exportTableBuilder(napi_env env, napi_value exports);
+void exportIdHash(napi_env env, napi_value exports);
 
 }  // namespace onnx_serving

@@ -8,11 +8,18 @@ namespace onnx_serving {
 
 /** Codes of src/errors.ts that native code reports. */
 namespace code {
+inline constexpr const char* kBadInputFile = "SRV_BAD_INPUT_FILE";
 inline constexpr const char* kBadJson = "SRV_BAD_JSON";
 inline constexpr const char* kBadTensor = "SRV_BAD_TENSOR";
 inline constexpr const char* kInternal = "SRV_INTERNAL";
 inline constexpr const char* kIo = "SRV_IO";
 inline constexpr const char* kOutOfMemory = "SRV_OUT_OF_MEMORY";
+inline constexpr const char* kTableCorrupt = "SRV_TABLE_CORRUPT";
+inline constexpr const char* kTableUnsupported = "SRV_TABLE_UNSUPPORTED";
+inline constexpr const char* kTableMismatch = "SRV_TABLE_MISMATCH";
+inline constexpr const char* kCancelled = "SRV_CANCELLED";
+inline constexpr const char* kMissingKey = "SRV_MISSING_KEY";
+inline constexpr const char* kBadBags = "SRV_BAD_BAGS";
 }  // namespace code
 
 /** Success, or one of our codes with a message for people. */

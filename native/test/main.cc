@@ -11,6 +11,7 @@ struct Test {
 };
 
 constexpr Test kTests[] = {
+    {"bucket_placement", testBucketPlacement},
     {"byte_scan", testByteScan},
     {"crash_journal", testCrashJournal},
     {"decimal", testDecimal},
@@ -20,6 +21,12 @@ constexpr Test kTests[] = {
     {"mapped_file_guard", testMappedFileGuard},
     {"json_tensor", testJsonTensor},
     {"mutations", testMutations},
+    {"npy_rows", testNpyRows},
+    {"sequence_file", testSequenceFile},
+    {"text_rows", testTextRows},
+    {"row_encoder", testRowEncoder},
+    {"table_build", testTableBuild},
+    {"table_build_threads", testTableBuildThreads},
     {"xxh64", testXxh64},
 };
 

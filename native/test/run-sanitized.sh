@@ -25,4 +25,4 @@ build() {
 build address -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 "$out/address"
 build thread -O1 -fsanitize=thread
-"$out/thread" slab mapped_file_guard
+"$out/thread" slab mapped_file_guard table_build_threads

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 
 #include "check.h"
@@ -29,4 +30,21 @@ class TemporaryFile {
  private:
   std::string path_ = "/tmp/onnx-serving-test-XXXXXX";
   int fd_;
+};
+
+/** An empty directory, removed at the end with all that is in it. */
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() { CHECK(mkdtemp(path_.data()) != nullptr); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = "/tmp/onnx-serving-test-XXXXXX";
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 /** Tests by file; each ends the program when it fails. */
+void testBucketPlacement();
 void testByteScan();
 void testCrashJournal();
 void testDecimal();
@@ -9,5 +10,11 @@ void testInferBody();
 void testJsonTensor();
 void testMappedFileGuard();
 void testMutations();
+void testRowEncoder();
 void testSlab();
+void testNpyRows();
+void testSequenceFile();
+void testTextRows();
+void testTableBuild();
+void testTableBuildThreads();
 void testXxh64();

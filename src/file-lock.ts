@@ -1,4 +1,4 @@
-/** Keeping two servers from preparing the same model at the same time. */
+/** A lock that processes take by a file, and that ends with its holder. */
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive, processIdentity } from './process-identity.js';

@@ -1,0 +1,182 @@
+import { existsSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { ServingError } from '../errors.js';
+import { type TableFiles, verifyShard } from '../native/binding.js';
+import { LocalTable } from './local-table.js';
+import { listVersions, type Manifest, manifestName, readManifest, resolveChain } from './manifest.js';
+
+/** A version of a table as its directory has it: checked, not opened. */
+export interface ResolvedTable {
+  readonly manifest: Manifest;
+  /** The version's own directory. */
+  readonly directory: string;
+  readonly files: TableFiles;
+  /** What messages call it: name and version. */
+  readonly label: string;
+}
+
+/** The version of a model that a table has to fit. */
+export interface ServedModel {
+  readonly name: string;
+  readonly version: number;
+}
+
+/** Options of `openTable`. */
+export interface OpenTableOptions {
+  /** @default the newest */
+  readonly version?: number;
+  /** Reads the files into memory of huge pages; otherwise they are mapped. @default false */
+  readonly inMem?: boolean;
+  /** Compares every block of every file with its checksum first. @default false */
+  readonly verify?: boolean;
+}
+
+/**
+ * Opens a table for gathers in this process. Whoever opens the same version again, in any thread, shares its mapping.
+ *
+ * @param directory of the table, or of one of its versions
+ * @throws SRV_TABLE_NOT_FOUND; SRV_TABLE_CORRUPT for files that are not what manifest and checksums say;
+ *   SRV_TABLE_UNSUPPORTED for other formats; SRV_TABLE_MISMATCH; SRV_IO; SRV_OUT_OF_MEMORY
+ */
+export async function openTable(directory: string, options: OpenTableOptions = {}): Promise<LocalTable> {
+  const { version, inMem = false, verify = false } = options;
+  const resolved = await resolveTable(directory, version === undefined ? {} : { version });
+  if (verify) await verifyTable(resolved);
+  return await openResolved(resolved, inMem);
+}
+
+/**
+ * Opens what `resolveTable` found.
+ *
+ * @throws SRV_TABLE_CORRUPT also when a file is not the one that its manifest was written for
+ */
+export async function openResolved(resolved: ResolvedTable, inMemory: boolean): Promise<LocalTable> {
+  const { files, label, manifest } = resolved;
+  const table = await LocalTable.open(files, {
+    inMemory,
+    label,
+    version: manifest.version,
+    ...(manifest.default_row ? { defaultRow: manifest.default_row } : {}),
+  });
+  try {
+    requireDigests(await digestsByFile(resolved), table.digests());
+    requireForm(manifest, table, label);
+    return table;
+  } catch (error) {
+    table.close();
+    throw error;
+  }
+}
+
+/**
+ * Finds a version of a table and the files of the snapshot and deltas that it is made of.
+ *
+ * @param wanted `version`: that one. `model`: one that was published with this version of the model, or with none;
+ *   the newest where none is named
+ * @throws SRV_TABLE_NOT_FOUND, SRV_TABLE_CORRUPT, SRV_TABLE_MISMATCH when the named version belongs to another version
+ *   of the model
+ */
+export async function resolveTable(
+  directory: string,
+  wanted: { readonly version?: number; readonly model?: ServedModel } = {},
+): Promise<ResolvedTable> {
+  const place = resolve(directory);
+  const isVersion = existsSync(join(place, manifestName));
+  const root = isVersion ? dirname(place) : place;
+  const version = wanted.version ?? (isVersion ? Number(basename(place)) : await newest(root, wanted.model));
+  const chain = await resolveChain(root, version);
+  const top = chain.at(-1)!;
+  const label = `${top.manifest.table} version ${top.manifest.version}`;
+  const { model } = top.manifest;
+  if (wanted.model && model && !isFor(top.manifest, wanted.model)) {
+    throw new ServingError(
+      'SRV_TABLE_MISMATCH',
+      `table ${label} in ${root} was published with version ${model.version} of model ${model.name}, ` +
+        `not with version ${wanted.model.version} of ${wanted.model.name}`,
+    );
+  }
+  const paths = chain.map(({ directory, manifest }) =>
+    manifest.files.map(({ name }) => join(directory, name)),
+  );
+  return {
+    manifest: top.manifest,
+    directory: top.directory,
+    files: { snapshot: paths[0]!, deltas: paths.slice(1) },
+    label,
+  };
+}
+
+/**
+ * Compares every block of every file of a version, and of those below it, with its checksum.
+ *
+ * @returns bytes that were read
+ * @throws SRV_TABLE_CORRUPT with file and byte offset of the first fault
+ */
+export async function verifyTable(
+  resolved: ResolvedTable,
+  onFile: (path: string, bytes: number) => void = () => undefined,
+): Promise<number> {
+  let total = 0;
+  const paths = [resolved.files.snapshot, ...resolved.files.deltas].flat();
+  const digests: bigint[] = [];
+  for (const path of paths) {
+    const { bytes, digest } = await verifyShard(path);
+    digests.push(digest);
+    total += bytes;
+    onFile(path, bytes);
+  }
+  requireDigests(await digestsByFile(resolved), digests);
+  return total;
+}
+
+async function newest(root: string, model: ServedModel | undefined): Promise<number> {
+  const versions = await listVersions(root);
+  for (const version of versions.toReversed()) {
+    if (!model) return version;
+    const manifest = await readManifest(join(root, String(version)));
+    if (!manifest.model || isFor(manifest, model)) return version;
+  }
+  const what = versions.length === 0 ? 'no version of a table' : `versions [${versions}], none of which`;
+  throw new ServingError(
+    'SRV_TABLE_NOT_FOUND',
+    versions.length === 0
+      ? `${root} holds ${what}: expected directories <number>/${manifestName}`
+      : `${root} holds ${what} was published with version ${model!.version} of model ${model!.name}`,
+  );
+}
+
+function isFor({ model }: Manifest, wanted: ServedModel): boolean {
+  return model?.name === wanted.name && model.version === wanted.version;
+}
+
+async function digestsByFile({ files }: ResolvedTable): Promise<readonly (readonly [string, string])[]> {
+  const all: (readonly [string, string])[] = [];
+  for (const paths of [files.snapshot, ...files.deltas]) {
+    const manifest = await readManifest(dirname(paths[0]!));
+    paths.forEach((path, shard) => {
+      all.push([path, manifest.files[shard]!.digest]);
+    });
+  }
+  return all;
+}
+
+function requireDigests(expected: readonly (readonly [string, string])[], actual: readonly bigint[]): void {
+  expected.forEach(([path, digest], index) => {
+    const got = actual[index]!.toString(16).padStart(16, '0');
+    if (got === digest) return;
+    throw new ServingError(
+      'SRV_TABLE_CORRUPT',
+      `${path} has the digest ${got}; its manifest was written for ${digest}`,
+    );
+  });
+}
+
+function requireForm(manifest: Manifest, table: LocalTable, label: string): void {
+  const { dtype, dim, shard_num: shards } = manifest;
+  if (dtype === table.dtype && dim === table.dim && shards === table.shards) return;
+  throw new ServingError(
+    'SRV_TABLE_CORRUPT',
+    `table ${label}: the manifest says ${dtype} rows of dim ${dim} in ${shards} shards, the files hold ${table.dtype} ` +
+      `rows of dim ${table.dim} in ${table.shards}`,
+  );
+}
