@@ -14,7 +14,7 @@ import { type SlabMemory, SlotAllocator } from './instance/slab.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
 import { Preparer } from './model/preparer.js';
-import { isAlive, processIdentity } from './model/process-identity.js';
+import { isAlive, processIdentity } from './process-identity.js';
 import { ModelService } from './model-service.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';

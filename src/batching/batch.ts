@@ -12,11 +12,24 @@ const alignment = 64;
 export interface BatchLayout {
   readonly rows: number;
   readonly inputOffsets: readonly number[];
+  /** Where the rows that each stage gathers go. */
+  readonly targetOffsets: readonly number[];
+  /** Of inputs and targets together. */
   readonly inputBytes: number;
 }
 
-/** Lays the inputs of jobs out one behind the other; strings take no room. */
-export function layOut(jobs: readonly BatchPart[]): BatchLayout {
+/** The room that the rows of a gather stage need. */
+export interface TargetRoom {
+  /** Index of the job input that has an element for each gathered row. */
+  readonly countedBy: number;
+  /** Whether only the first dimension of that input counts: its other ones are combined. */
+  readonly isCombined: boolean;
+  /** Bytes of one gathered row. */
+  readonly rowBytes: number;
+}
+
+/** Lays the inputs of jobs out one behind the other, then the targets of stages; strings take no room. */
+export function layOut(jobs: readonly BatchPart[], targets: readonly TargetRoom[]): BatchLayout {
   let rows = 0;
   for (const job of jobs) rows += job.rows;
   const inputOffsets: number[] = [];
@@ -31,7 +44,17 @@ export function layOut(jobs: readonly BatchPart[]): BatchLayout {
     }
     at += Math.ceil(bytes / alignment) * alignment;
   }
-  return { rows, inputOffsets, inputBytes: at };
+  const targetOffsets: number[] = [];
+  for (const { countedBy, isCombined, rowBytes } of targets) {
+    targetOffsets.push(at);
+    let count = 0;
+    for (const job of jobs) {
+      const counted = job.inputs[countedBy]!;
+      count += isCombined ? counted.shape[0]! : counted.data.length;
+    }
+    at += Math.ceil((count * rowBytes) / alignment) * alignment;
+  }
+  return { rows, inputOffsets, targetOffsets, inputBytes: at };
 }
 
 /** Copies the rows of every job into the slot and says what the worker is to run. */
@@ -44,7 +67,7 @@ export function assemble(
 ): RunMessage {
   const first = jobs[0]!;
   const inputs: RunInput[] = first.inputs.map((tensor, index) => {
-    const shape = jobs.length === 1 ? tensor.shape : [layout.rows, ...tensor.shape.slice(1)];
+    const shape = jobs.length === 1 ? tensor.shape : mergedShape(jobs, index);
     if (tensor.datatype === 'BYTES') {
       const strings = jobs.flatMap((job) => (job.inputs[index] as StringTensor).data);
       return { shape, strings };
@@ -58,10 +81,18 @@ export function assemble(
     slab: slot.slab,
     ...(slot.buffer instanceof SharedArrayBuffer ? { shared: slot.buffer } : {}),
     inputs,
+    targets: layout.targetOffsets.map((offset) => slot.offset + offset),
     fetch,
     replyOffset: slot.offset + layout.inputBytes,
     replyBytes: slot.bytes - layout.inputBytes,
   };
+}
+
+/** First dimensions add up: to the rows of the batch, or to the keys of ragged rows. */
+function mergedShape(jobs: readonly BatchPart[], index: number): number[] {
+  let first = 0;
+  for (const job of jobs) first += job.inputs[index]!.shape[0]!;
+  return [first, ...jobs[0]!.inputs[index]!.shape.slice(1)];
 }
 
 function copyRows(

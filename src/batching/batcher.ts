@@ -1,11 +1,11 @@
 // Longer than most files: admission, taking, running and settling keep the same counts, which must agree after each.
-import { messageOf, ServingError } from '../errors.js';
-import type { RunMessage } from '../instance/messages.js';
+import { errorFromData, messageOf, ServingError } from '../errors.js';
+import type { FailedRow, RunMessage } from '../instance/messages.js';
 import type { Slot, SlotAllocator } from '../instance/slab.js';
 import type { ModelStats } from '../observe/model-stats.js';
 import type { Signature } from '../tensor/tensor.js';
 import { BadBatches } from './bad-batches.js';
-import { assemble, commonFetch, layOut, pick, splitResult } from './batch.js';
+import { assemble, commonFetch, layOut, pick, splitResult, type TargetRoom } from './batch.js';
 import type { ByteBudget } from './byte-budget.js';
 import type { Clock } from './clock.js';
 import type { Job, JobRequest, JobResult, SubmittedJob } from './job.js';
@@ -29,6 +29,8 @@ export interface BatcherOptions {
   readonly canMerge: boolean;
   /** Inputs that are padded so that rows of unlike lengths merge. */
   readonly padding: readonly PaddedInput[];
+  /** What the model's gather stages put into a slot. */
+  readonly targets: readonly TargetRoom[];
   /** Rows of a batch at most. */
   readonly maxBatchSize: number;
   /** How long a job may wait for others, in microseconds. */
@@ -173,7 +175,7 @@ export class Batcher {
     }
     const startedAt = this.options.clock.now();
     const { parts, length } = padTogether(jobs, this.options.padding);
-    const layout = layOut(parts);
+    const layout = layOut(parts, this.options.targets);
     const fetch = commonFetch(jobs);
     let slot: Slot | undefined;
     try {
@@ -330,6 +332,8 @@ export class Batcher {
         compute: result.computeNs / 1e9,
         split: (clock.now() - ranAt) / 1000,
       });
+      if (result.gathered) stats.recordGather(result.gathered.keys, result.gathered.missing);
+      if (result.failedRows) this.#failRows(jobs, result.failedRows);
       const answer = (from: number, to: number): void => {
         for (let i = from; i < to; i++) {
           const job = jobs[i]!;
@@ -360,6 +364,18 @@ export class Batcher {
       this.#runningRows -= rows;
       this.options.scheduler.batchEnded();
       this.#afterChange();
+    }
+  }
+
+  /** Answers the jobs that have a row which a stage fails; the others of the batch never notice. */
+  #failRows(jobs: readonly Job[], failed: readonly FailedRow[]): void {
+    let from = 0;
+    for (const job of jobs) {
+      // A job that is alone may count its rows otherwise.
+      const to = jobs.length === 1 ? Number.POSITIVE_INFINITY : from + job.rows;
+      const first = failed.find(({ row }) => row >= from && row < to);
+      if (first) this.#settle(job, errorFromData(first.error));
+      from = to;
     }
   }
 

@@ -7,7 +7,10 @@ import type { Runtime } from '../runtime.js';
 import { registerBench } from './bench.js';
 import { flagTextsOf, serveOptions, withUnderscores } from './flags.js';
 import { inspectModel, prepareModels } from './model.js';
+import { registerModelSplit } from './model-split.js';
+import { registerSeqfile } from './seqfile.js';
 import { type ServeOutcome, serve } from './serve.js';
+import { registerTable } from './table.js';
 
 const exitDone = 0;
 const exitFailed = 1;
@@ -74,6 +77,8 @@ function buildProgram(end: (exitCode: number) => void): Command {
   registerServe(program, end);
   registerModel(program, end);
   registerBench(program);
+  registerSeqfile(program);
+  registerTable(program);
   return program;
 }
 
@@ -107,7 +112,7 @@ function registerServe(program: Command, end: (exitCode: number) => void): void 
 function registerModel(program: Command, end: (exitCode: number) => void): void {
   const model = program
     .command('model')
-    .description('Look at model files, or prepare them ahead of the start.');
+    .description('Look at model files, prepare them ahead of the start, or cut tables out of them.');
   model
     .command('inspect')
     .description('Show signature, opsets, the largest initialisers and what the prepared form will be.')
@@ -141,6 +146,7 @@ function registerModel(program: Command, end: (exitCode: number) => void): void 
       );
       end(failures === 0 ? exitDone : exitNothingToServe);
     });
+  registerModelSplit(model);
 }
 
 const sameSignalMs = 300;

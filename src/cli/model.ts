@@ -26,7 +26,8 @@ export async function inspectModel(path: string, options: { readonly json: boole
   return inspectText(file, summary, preparedForm);
 }
 
-async function modelFileOf(path: string): Promise<string> {
+/** The model file at a place: itself, or the wanted version in a directory. */
+export async function modelFileOf(path: string): Promise<string> {
   const isDirectory = await stat(path).then(
     (found) => found.isDirectory(),
     (cause: unknown) => {
@@ -120,7 +121,8 @@ function constantCells(constant: OnnxConstantSummary): string[] {
   ];
 }
 
-function sizeText(bytes: number): string {
+/** Bytes as people read them. */
+export function sizeText(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   const power = Math.min(4, Math.floor(Math.log2(bytes) / 10));
   return `${(bytes / 1024 ** power).toFixed(1)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`;

@@ -1,5 +1,6 @@
 /** The schemas as text: what a setting takes and defaults to, and the pages of `docs/` that list them. */
 import type { TSchema } from 'typebox';
+import { embeddingSettingKeys, embeddingSettingsSchema } from './embedding-settings.js';
 import { modelSettingKeys } from './model-settings.js';
 import { expectationOf } from './problems.js';
 import { type Setting, settingGroups, settings } from './schema.js';
@@ -110,8 +111,45 @@ export function modelJsonPage(): string {
     '  "outputs": { "score": "sigmoid_0.tmp_0" }',
     '}',
     '```',
+    '',
+    ...embeddingSection(),
   );
   return `${parts.join('\n')}\n`;
+}
+
+function embeddingSection(): string[] {
+  const required: readonly string[] = embeddingSettingsSchema.required;
+  return [
+    '## embeddings',
+    '',
+    'A list of stages. Each reads ids of a request, fetches their rows from a table and feeds them to one input of the',
+    'network, which requests then no longer give. The same ids may feed several stages, and the same table too.',
+    '[model-split.md](model-split.md) tells how `onnx-serving model split` makes them of an ordinary model.',
+    '',
+    '| key | takes | when absent | meaning |',
+    '|---|---|---|---|',
+    ...embeddingSettingKeys.map(({ outside, schema }) => {
+      const notes = schema as Setting['schema'];
+      const byDefault = defaultTextOf(notes) ?? (required.includes(outside) ? 'refused' : '');
+      return row([`\`${outside}\``, expectationOf(schema), byDefault, notes.description]);
+    }),
+    '',
+    '```json',
+    '{',
+    '  "embeddings": [',
+    '    {',
+    '      "table": "tables/features",',
+    '      "ids": "sparse",',
+    '      "datatype": "BYTES",',
+    '      "slots": 26,',
+    '      "hash": { "function": "python2", "modulus": 1000001, "column": 14 },',
+    '      "target": "embedding"',
+    '    },',
+    '    { "table": "tables/items", "ids": "clicked", "lengths": "clicks", "combiner": "mean", "target": "history" }',
+    '  ]',
+    '}',
+    '```',
+  ];
 }
 
 function takesText(schema: Setting['schema']): string {

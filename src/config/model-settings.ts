@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import Type, { type Static, type TSchema } from 'typebox';
 import { messageOf, ServingError } from '../errors.js';
+import { embeddingProblems, embeddingSettingsSchema } from './embedding-settings.js';
 import { findProblems, formatPath, isKeyed } from './problems.js';
 import { modelNameSchema, snakeCase } from './schema.js';
 import { didYouMean } from './suggest.js';
@@ -120,6 +121,12 @@ export const modelSettingsSchema = Type.Object(
     ),
     inputs: aliases('Public names of inputs, each with its name in the graph. Others keep their own name.'),
     outputs: aliases('Public names of outputs, each with its name in the graph. Others keep their own name.'),
+    embeddings: Type.Optional(
+      Type.Array(embeddingSettingsSchema, {
+        defaultText: 'none',
+        description: 'Stages that turn ids into rows of a table before the network runs.',
+      }),
+    ),
     example: Type.Optional(
       Type.Object(
         {
@@ -202,7 +209,10 @@ export function parseModelSettings(text: string, file: string): ModelSettings {
     }
     settings[key] = item;
   }
-  if (problems.length === 0) problems.push(...sharedTargets(settings as ModelSettings));
+  if (problems.length === 0) {
+    const { embeddings = [], inputs } = settings as ModelSettings;
+    problems.push(...sharedTargets(settings as ModelSettings), ...embeddingProblems(embeddings, inputs));
+  }
   if (problems.length > 0) {
     throw new ServingError('SRV_BAD_CONFIG', `${file}: ${problems.join('; ')}`, { details: { problems } });
   }

@@ -66,6 +66,8 @@ async function probe(group: InstanceGroup, file: string): Promise<void> {
       graphOptimization: 'all',
       sessionExtra: {},
       mappedInodes: [],
+      tables: [],
+      stages: [],
     });
   } catch (error) {
     const hint = Object.values(providers).find(

@@ -17,6 +17,37 @@ export interface ValueInfo {
   readonly datatype: Datatype;
 }
 
+/** The files of a table version as an instance opens them; all instances of a process share one mapping. */
+export interface StageTable {
+  /** Of the snapshot, then of each delta on top, the shards in order. */
+  readonly files: { readonly snapshot: readonly string[]; readonly deltas: readonly (readonly string[])[] };
+  readonly inMemory: boolean;
+  /** What messages call it. */
+  readonly label: string;
+  readonly version: number;
+}
+
+/** Turns keys of a batch into rows of a table, which become an input of the network. */
+export interface GatherStage {
+  /** Index into the load message's tables. */
+  readonly table: number;
+  /** Index of the keys among the inputs of a run: UINT64 [rows, slots], or [keys] with `lengths`. */
+  readonly keys: number;
+  /** Index of the INT32 [rows] input that says how many keys each row has; absent where all rows have as many. */
+  readonly lengths?: number;
+  /** Index of the FP32 input with a factor for each key. */
+  readonly weights?: number;
+  readonly combiner: 'none' | 'sum' | 'mean' | 'sqrtn';
+  /** Whether a request with a missing key fails. */
+  readonly failsOnMissing: boolean;
+  /** The row of a missing key; zeros when absent. */
+  readonly defaultRow?: readonly number[];
+  /** The network's input. */
+  readonly target: string;
+  /** Its dimensions behind the first; one may be -1: as many as the keys ask for. */
+  readonly targetShape: readonly number[];
+}
+
 /** Opens a predictor in one instance. */
 export interface LoadMessage {
   /** Identity of the version within this process; never reused. */
@@ -36,6 +67,8 @@ export interface LoadMessage {
   readonly mappedInodes: readonly string[];
   /** Device memory that the predictor may take, in bytes; absent: no limit. */
   readonly gpuMemoryLimitBytes?: number;
+  readonly tables: readonly StageTable[];
+  readonly stages: readonly GatherStage[];
 }
 
 /** An input of a batch: a place in the batch's slot, or strings, which are cloned. */
@@ -50,8 +83,10 @@ export interface RunMessage {
   readonly slab: number;
   /** The slab itself, where slabs are not addon memory. */
   readonly shared?: SharedArrayBuffer;
-  /** In the order of the load message's inputs. */
+  /** In the order of the load message's inputs; those of its stages behind. */
   readonly inputs: readonly RunInput[];
+  /** For each stage, where its rows go within the slab. */
+  readonly targets: readonly number[];
   /** Indices into the load message's outputs. */
   readonly fetch: readonly number[];
   /** Where outputs may be written, and how many bytes there are. */
@@ -73,6 +108,16 @@ export interface RunResult {
   readonly outputs: readonly RunOutput[];
   readonly gatherNs: number;
   readonly computeNs: number;
+  /** Keys that were looked up, and those that a table lacked; absent without stages. */
+  readonly gathered?: { readonly keys: number; readonly missing: number };
+  /** Rows of the batch that a stage fails for a missing key; absent when there are none. */
+  readonly failedRows?: readonly FailedRow[];
+}
+
+/** A row whose request fails, though the batch ran. */
+export interface FailedRow {
+  readonly row: number;
+  readonly error: ErrorData;
 }
 
 /** What opening a predictor cost. */

@@ -3,6 +3,7 @@ import { messageOf, ServingError } from '../errors.js';
 import { enterRun, faultedInodes, leaveRun, mappedFileFaults, viewSlab } from '../native/binding.js';
 import { type FixedData, type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
 import type { LoadMessage, RunMessage, RunOutput, RunResult, ValueInfo } from './messages.js';
+import { StageRunner } from './stage-runner.js';
 
 type EngineType = 'float32';
 
@@ -18,12 +19,14 @@ export class Predictor {
   readonly #outputs: readonly ValueInfo[];
   readonly #journalId: number;
   readonly #mappedInodes: ReadonlySet<string>;
+  readonly #stages: StageRunner;
   /** Lost pages of mapped files that were looked at already. */
   #knownFaults = mappedFileFaults();
   #isCorrupt = false;
 
-  private constructor(session: InferenceSession, message: LoadMessage) {
+  private constructor(session: InferenceSession, stages: StageRunner, message: LoadMessage) {
     this.#session = session;
+    this.#stages = stages;
     this.#inputs = message.inputs;
     this.#outputs = message.outputs;
     this.#journalId = message.journalId;
@@ -34,19 +37,22 @@ export class Predictor {
    * Opens the model file. Weights in an external file are mapped by the engine and shared with other clones.
    *
    * @throws SRV_PROVIDER_MISSING when the execution provider is not installed, SRV_OUT_OF_MEMORY when the device
-   * is full, SRV_MODEL_LOAD_FAILED otherwise
+   * is full, SRV_MODEL_LOAD_FAILED when the engine does not open the file; what opening a table throws
    */
   static async open(message: LoadMessage): Promise<Predictor> {
+    const stages = await StageRunner.open(message);
     try {
       const session = await InferenceSession.create(message.file, sessionOptions(message));
-      return new Predictor(session, message);
+      return new Predictor(session, stages, message);
     } catch (error) {
+      stages.close();
       throw loadError(error, message);
     }
   }
 
   /**
-   * Runs one batch on views of its slot and writes fixed-size outputs behind the inputs while they fit.
+   * Gathers the rows of its stages into the slot, runs one batch on views of the slot, and writes fixed-size outputs
+   * behind the inputs while they fit.
    *
    * @throws SRV_OUT_OF_MEMORY when the device has no room for this batch, SRV_MODEL_RUN_FAILED when the engine
    * refuses the values, SRV_MODEL_CORRUPT when a mapped file of the model was truncated meanwhile
@@ -54,13 +60,18 @@ export class Predictor {
   async run(message: RunMessage): Promise<RunResult> {
     const slab = message.shared ?? viewSlab(message.slab);
     const feeds: Record<string, EngineTensor> = {};
-    for (let i = 0; i < message.inputs.length; i++) {
+    for (let i = 0; i < this.#inputs.length; i++) {
       const { name, datatype } = this.#inputs[i]!;
       const input = message.inputs[i]!;
       feeds[name] =
         'strings' in input
           ? new EngineTensor('string', input.strings as string[], input.shape)
           : engineTensor(datatype as FixedDatatype, slab, input.offset, input.shape);
+    }
+    const gatherAt = process.hrtime.bigint();
+    const gathered = this.#stages.run(message, slab);
+    for (const { name, offset, shape } of gathered.targets) {
+      feeds[name] = engineTensor('FP32', slab, offset, shape);
     }
     const names = message.fetch.map((index) => this.#outputs[index]!.name);
     const startedAt = process.hrtime.bigint();
@@ -96,7 +107,12 @@ export class Predictor {
         outputs.push({ shape, data });
       }
     }
-    return { outputs, gatherNs: 0, computeNs };
+    return {
+      outputs,
+      gatherNs: gathered.targets.length === 0 ? 0 : Number(startedAt - gatherAt),
+      computeNs,
+      ...gathered.counts,
+    };
   }
 
   /** A mapped page that is gone from its file reads as zeros, now and later: no answer can be trusted any more. */
@@ -113,8 +129,9 @@ export class Predictor {
     );
   }
 
-  /** Gives the session's memory back. */
+  /** Gives the memory of the session and the hold of its tables back. */
   async close(): Promise<void> {
+    this.#stages.close();
     await this.#session.release();
   }
 }

@@ -24,6 +24,8 @@ export interface EngineOpenOptions {
   readonly extra?: Readonly<Record<string, string>>;
   /** Where the engine writes the optimised model. */
   readonly optimizedFile?: string;
+  /** Whether the graph is run node by node as it is written. @default false */
+  readonly unoptimized?: boolean;
 }
 
 /** The engine: opens a model by path, or from bytes. */

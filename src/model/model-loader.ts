@@ -16,9 +16,11 @@ import type { LoadMessage } from '../instance/messages.js';
 import type { SlotAllocator } from '../instance/slab.js';
 import { prefaultFile } from '../native/binding.js';
 import type { Signature, TensorSpec } from '../tensor/tensor.js';
+import { planEmbeddings } from './embedding-plan.js';
 import type { ModelVersion } from './model-version.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
+import { openStageTables, type StageTables } from './stage-tables.js';
 
 /** What a loader works with; all of it is shared by the versions of a runtime. */
 export interface ModelLoaderOptions {
@@ -74,14 +76,15 @@ export class ModelLoader {
     this.#options.scheduler.remove(served.batcher);
     await Promise.all(served.groups.map((group) => group.unload(version.id)));
     await this.#options.mainInstance?.unload(version.id);
+    served.tables.close();
     version.served = undefined;
     version.state = 'unloaded';
   }
 
   async #load(version: ModelVersion): Promise<void> {
-    const { config, preparer, mainInstance } = this.#options;
+    const { preparer } = this.#options;
     const { settings } = version.entry;
-    const label = `${version.name} version ${version.version}`;
+    const label = labelOf(version);
     const groups = this.#groupsOf(version);
     const prepared = await preparer.prepare({
       path: version.entry.modelFile,
@@ -99,10 +102,38 @@ export class ModelLoader {
       name: version.name,
       version: version.version,
     });
-    const signature = withPublicNames(prepared.signature, settings, label);
+    const network = withPublicNames(prepared.signature, settings, label);
+    const tables = await openStageTables(version.entry);
+    try {
+      await this.#loadWith(version, tables, prepared, network, journalId, groups);
+    } catch (error) {
+      tables.close();
+      throw error;
+    }
+  }
+
+  async #loadWith(
+    version: ModelVersion,
+    tables: StageTables,
+    prepared: PreparedModel,
+    network: Signature,
+    journalId: number,
+    groups: readonly InstanceGroup[],
+  ): Promise<void> {
+    const { config, mainInstance } = this.#options;
+    const { settings } = version.entry;
+    const label = labelOf(version);
+    const plan = planEmbeddings(
+      settings.embeddings ?? [],
+      network,
+      prepared.signature.inputs,
+      tables.perStage,
+      label,
+    );
+    const signature = { inputs: plan.inputs, outputs: network.outputs };
     const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
     const canMerge = mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
-    const wantedPadding = paddedInputs(signature, settings.padding ?? {}, label);
+    const wantedPadding = paddedInputs(signature, plan.fed, settings.padding ?? {}, label);
     const padding = canMerge ? wantedPadding : [];
     const rules: SignatureRules = {
       label: `'${version.name}'`,
@@ -111,12 +142,15 @@ export class ModelLoader {
       canMerge,
       padding,
       freeAxes: freeAxesOf(signature, padding),
+      ragged: plan.raggedInputs,
     };
     const message = {
       versionId: version.id,
       journalId,
       file: prepared.file,
-      inputs: prepared.signature.inputs.map(({ name, datatype }) => ({ name, datatype })),
+      inputs: prepared.signature.inputs
+        .filter(({ name }) => !plan.stages.some((stage) => stage.target === name))
+        .map(({ name, datatype }) => ({ name, datatype })),
       outputs: prepared.signature.outputs.map(({ name, datatype }) => ({ name, datatype })),
       intraOpThreads: settings.intraOpThreads ?? config.intraOpThreads,
       graphOptimization: settings.graphOptimization ?? 'all',
@@ -125,6 +159,8 @@ export class ModelLoader {
       ...(config.gpuMemoryLimitBytes === undefined
         ? {}
         : { gpuMemoryLimitBytes: config.gpuMemoryLimitBytes }),
+      tables: plan.tables.map(({ files, inMemory, label, version }) => ({ files, inMemory, label, version })),
+      stages: plan.stages,
     } satisfies Omit<LoadMessage, 'device'>;
     const loadTimes = await loadEverywhere(groups, message);
     const idleRunner = mainInstance && isQuick(prepared) ? mainInstance : undefined;
@@ -137,6 +173,7 @@ export class ModelLoader {
       idleRunner,
       canMerge,
       padding,
+      targets: plan.targets,
       maxBatchSize,
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
@@ -150,6 +187,8 @@ export class ModelLoader {
     version.publish({
       prepared,
       rules,
+      plan: plan.stages.length === 0 ? undefined : plan,
+      tables,
       batcher,
       groups,
       maxBatchSize,
@@ -182,6 +221,10 @@ export class ModelLoader {
       `the settings of ${version.name} leave it no device; there are [${this.#options.groups.map((group) => group.device.name)}]`,
     );
   }
+}
+
+function labelOf(version: ModelVersion): string {
+  return `${version.name} version ${version.version}`;
 }
 
 async function loadEverywhere(
@@ -231,6 +274,7 @@ function isQuick(prepared: PreparedModel): boolean {
 /** The padding that the settings ask for, checked against the signature. */
 function paddedInputs(
   signature: Signature,
+  fed: number,
   settings: NonNullable<ModelSettings['padding']>,
   label: string,
 ): readonly PaddedInput[] {
@@ -242,6 +286,12 @@ function paddedInputs(
         'SRV_BAD_CONFIG',
         `the settings of ${label} pad the input '${name}', which the model does not have; it has ` +
           `[${signature.inputs.map((one) => one.name).join(', ')}]`,
+      );
+    }
+    if (input >= fed) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `the settings of ${label} pad the input '${name}', which holds ids: ragged ids need no padding (lengths, offsets)`,
       );
     }
     const fixed = axes.find((axis) => spec.shape[axis] !== -1);

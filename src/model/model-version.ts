@@ -8,9 +8,11 @@ import type { VersionState } from '../lifecycle/version.js';
 import { ModelStats } from '../observe/model-stats.js';
 import type { ModelEntry } from '../repository/layout.js';
 import type { InferCall } from '../server/service.js';
+import type { EmbeddingPlan } from './embedding-plan.js';
 import type { PreparedModel } from './prepared-model.js';
 import { checkInputs, checkOutputs, type SignatureRules } from './signature-check.js';
 import { joinResults, splitRows } from './split-request.js';
+import type { StageTables } from './stage-tables.js';
 
 /** Priority of a request that names none. 1 is the most urgent; each level is worth a second of waiting. */
 export const defaultPriority = 5;
@@ -19,6 +21,10 @@ export const defaultPriority = 5;
 export interface Served {
   readonly prepared: PreparedModel;
   readonly rules: SignatureRules;
+  /** Its gather stages; undefined without any. */
+  readonly plan: EmbeddingPlan | undefined;
+  /** The tables of its stages, open until it is unloaded. */
+  readonly tables: StageTables;
   readonly batcher: Batcher;
   readonly groups: readonly InstanceGroup[];
   readonly maxBatchSize: number;
@@ -75,12 +81,12 @@ export class ModelVersion {
    * Checks and queues a request. The caller holds a lease until the result is there.
    *
    * @returns indices of the wanted outputs in the signature, and the outputs to come in that order
-   * @throws at once what is wrong with the request: SRV_BAD_SIGNATURE, SRV_BATCH_TOO_LARGE, SRV_QUEUE_FULL,
-   * SRV_CANCELLED
+   * @throws at once what is wrong with the request: SRV_BAD_SIGNATURE, SRV_BAD_BAGS, SRV_BATCH_TOO_LARGE,
+   * SRV_QUEUE_FULL, SRV_CANCELLED
    */
   infer(request: InferCall): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
     const served = this.served!;
-    const { rules, maxBatchSize } = served;
+    const { rules, plan, maxBatchSize } = served;
     const checked = checkInputs(rules, request.inputs);
     const fetch = request.outputs ? checkOutputs(rules, request.outputs) : this.#allOutputs;
     if (request.signal?.aborted) {
@@ -91,7 +97,7 @@ export class ModelVersion {
     }
     const timeoutMs = request.timeoutMs || served.requestTimeoutMs;
     const job: JobRequest = {
-      inputs: checked.inputs,
+      inputs: plan ? plan.encode(checked.inputs) : checked.inputs,
       rows: checked.rows,
       bytes: checked.bytes,
       fetch,
@@ -117,14 +123,13 @@ export class ModelVersion {
 
   /** Runs a request with more rows than a batch may have, part by part, and joins the results. */
   async #inferInParts(
-    { batcher, maxBatchSize, rules }: Served,
+    { batcher, maxBatchSize, rules, plan }: Served,
     whole: JobRequest,
     signal: AbortSignal | undefined,
   ): Promise<JobResult> {
     const submitted: SubmittedJob[] = [];
     try {
-      for (const inputs of splitRows(whole.inputs, whole.rows, maxBatchSize)) {
-        const rows = inputs[0]!.shape[0]!;
+      for (const { inputs, rows } of splitRows(whole.inputs, whole.rows, maxBatchSize, plan?.ragged)) {
         const bytes = Math.ceil((whole.bytes * rows) / whole.rows);
         submitted.push(batcher.submit({ ...whole, inputs, rows, bytes }));
       }

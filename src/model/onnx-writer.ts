@@ -91,7 +91,8 @@ function graphMessage(graph: OnnxGraph): WireWriter {
   return message;
 }
 
-function nodeMessage(node: OnnxNode): WireWriter {
+/** A NodeProto. */
+export function nodeMessage(node: OnnxNode): WireWriter {
   const message = new WireWriter();
   for (const input of node.inputs) message.string(1, input);
   for (const output of node.outputs) message.string(2, output);
@@ -123,7 +124,8 @@ function attributeMessage(name: string, attribute: OnnxAttribute): WireWriter {
   return message.integer(20, 8);
 }
 
-function tensorMessage(tensor: OnnxTensor): WireWriter {
+/** A TensorProto. */
+export function tensorMessage(tensor: OnnxTensor): WireWriter {
   const message = new WireWriter();
   for (const dim of tensor.shape) message.integer(1, dim);
   message.integer(2, elementType(tensor.datatype));
@@ -139,7 +141,8 @@ function tensorMessage(tensor: OnnxTensor): WireWriter {
   return message;
 }
 
-function valueMessage(value: OnnxValue): WireWriter {
+/** A ValueInfoProto. */
+export function valueMessage(value: OnnxValue): WireWriter {
   const tensor = new WireWriter().integer(1, elementType(value.datatype));
   if (value.shape) tensor.message(2, shapeMessage(value.shape));
   let type = new WireWriter().message(1, tensor);

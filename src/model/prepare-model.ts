@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, ServingError } from '../errors.js';
-import { takeLock } from './cache-lock.js';
+import { takeLock } from '../file-lock.js';
 import { baseSessionExtra, type Engine, type EngineSession } from './engine-session.js';
 import { chooseForm } from './form-policy.js';
 import { type ModelFile, modelFiles } from './model-files.js';

@@ -7,15 +7,22 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import type { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
-import { errorToData } from '../errors.js';
+import { errorToData, messageOf } from '../errors.js';
 import { hashFile } from '../native/binding.js';
 import { datatypeOfEngine, fixedDatatypes } from '../tensor/datatype.js';
 import type { Tensor, TensorMap } from '../tensor/tensor.js';
-import type { Engine, EngineSession, EngineValue } from './engine-session.js';
-import type { PrepareProcessOptions, PrepareReply, PrepareTask } from './prepare-messages.js';
+import { baseSessionExtra, type Engine, type EngineSession, type EngineValue } from './engine-session.js';
+import type {
+  PrepareProcessOptions,
+  PrepareReply,
+  PrepareTask,
+  RunModelReply,
+  RunModelResult,
+  RunModelTask,
+} from './prepare-messages.js';
 import { type CachedModel, prepareModel } from './prepare-model.js';
 import { PreparedCache } from './prepared-cache.js';
-import { processIdentity } from './process-identity.js';
+import { processIdentity } from '../process-identity.js';
 
 type EngineModule = typeof import('onnxruntime-node');
 
@@ -31,7 +38,7 @@ function engineOf({ InferenceSession: Session, Tensor: EngineTensorClass }: Engi
         intraOpNumThreads: 1,
         interOpNumThreads: 1,
         executionMode: 'sequential',
-        graphOptimizationLevel: 'all',
+        graphOptimizationLevel: options.unoptimized ? 'disabled' : 'all',
         // Level 3: writing always warns that the file is for this hardware, which the cache key takes care of.
         ...(options.optimizedFile
           ? { optimizedModelFilePath: options.optimizedFile, logSeverityLevel: 3 }
@@ -88,6 +95,24 @@ function cpuIdentity(): string {
   }
 }
 
+async function runModel(engine: Engine, { runModel: path, runs, outputs }: RunModelTask) {
+  const session = await engine.open(path, { unoptimized: true, extra: baseSessionExtra });
+  const results: RunModelResult[] = [];
+  try {
+    for (const inputs of runs) {
+      results.push(
+        await session.run(inputs, outputs).then(
+          (given) => ({ outputs: given }),
+          (error: unknown) => ({ refused: messageOf(error) }),
+        ),
+      );
+    }
+  } finally {
+    await session.close();
+  }
+  return results;
+}
+
 function main(options: PrepareProcessOptions): void {
   const engineVersion = createRequire(import.meta.url)('onnxruntime-node/package.json').version as string;
   let engine: Promise<Engine> | undefined;
@@ -101,17 +126,28 @@ function main(options: PrepareProcessOptions): void {
       })
     : undefined;
   const environment = [engineVersion, process.platform, process.arch, cpuIdentity()];
-  const send = (reply: PrepareReply): Promise<void> =>
+  const loadEngine = (): Promise<Engine> => {
+    engine ??= import('onnxruntime-node').then(engineOf);
+    return engine;
+  };
+  const send = (reply: PrepareReply | RunModelReply): Promise<void> =>
     new Promise((resolve) => {
       process.send?.(reply, undefined, {}, () => resolve());
     });
-  process.on('message', (task: PrepareTask) => {
-    const { id, request, excluded } = task;
+  process.on('message', (task: PrepareTask | RunModelTask) => {
+    const { id } = task;
+    if ('runModel' in task) {
+      loadEngine()
+        .then((loaded) => runModel(loaded, task))
+        .then(
+          (results) => send({ id, results }),
+          (error: unknown) => send({ id, error: errorToData(error) }),
+        );
+      return;
+    }
+    const { request, excluded } = task;
     prepareModel(request, {
-      engine: () => {
-        engine ??= import('onnxruntime-node').then(engineOf);
-        return engine;
-      },
+      engine: loadEngine,
       cache,
       cacheDirectory,
       hashFile,

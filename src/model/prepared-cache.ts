@@ -20,7 +20,7 @@ import {
 import { join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
-import { isAlive, processIdentity } from './process-identity.js';
+import { isAlive, processIdentity } from '../process-identity.js';
 
 /** How the cache is set up. */
 export interface PreparedCacheOptions {

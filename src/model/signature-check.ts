@@ -16,6 +16,8 @@ export interface SignatureRules {
   readonly padding: readonly PaddedInput[];
   /** Positions of free dimensions other than the first and the padded ones, as pairs of input and axis. */
   readonly freeAxes: readonly (readonly [input: number, axis: number])[];
+  /** Inputs that have no row for each row of the request: ragged ids and their weights. */
+  readonly ragged: ReadonlySet<number>;
 }
 
 /** Inputs in the signature's order, and what the queue wants to know of them. */
@@ -118,8 +120,13 @@ function checkTensor(rules: SignatureRules, spec: TensorSpec, tensor: Tensor): v
 
 function rowsOf(rules: SignatureRules, inputs: readonly Tensor[]): number {
   if (!rules.canMerge) return 1;
-  const rows = inputs[0]!.shape[0]!;
-  return inputs.every((tensor) => tensor.shape[0] === rows) ? rows : 0;
+  if (rules.ragged.size === 0) {
+    const rows = inputs[0]!.shape[0]!;
+    return inputs.every((tensor) => tensor.shape[0] === rows) ? rows : 0;
+  }
+  const regular = inputs.filter((_, index) => !rules.ragged.has(index));
+  const rows = regular[0]!.shape[0]!;
+  return regular.every((tensor) => tensor.shape[0] === rows) ? rows : 0;
 }
 
 function shapeKeyOf(rules: SignatureRules, inputs: readonly Tensor[]): string {

@@ -1,14 +1,35 @@
 import type { JobResult } from '../batching/job.js';
 import { ServingError } from '../errors.js';
 import { fixedDatatypes } from '../tensor/datatype.js';
-import type { Tensor } from '../tensor/tensor.js';
+import type { FixedTensor, Tensor } from '../tensor/tensor.js';
+import { raggedRows } from './ragged-ids.js';
 
-/** The same inputs in pieces of at most `maxRows` rows. The pieces are views: nothing is copied. */
-export function splitRows(inputs: readonly Tensor[], rows: number, maxRows: number): readonly Tensor[][] {
-  const pieces: Tensor[][] = [];
+/** A part of a request. */
+export interface Piece {
+  readonly inputs: readonly Tensor[];
+  readonly rows: number;
+}
+
+/**
+ * The same inputs in pieces of at most `maxRows` rows. The pieces are views: nothing is copied.
+ *
+ * @param ragged inputs that have no row for each row, each with the input that has their lengths
+ */
+export function splitRows(
+  inputs: readonly Tensor[],
+  rows: number,
+  maxRows: number,
+  ragged: ReadonlyMap<number, number> = new Map(),
+): readonly Piece[] {
+  const pieces: Piece[] = [];
   for (let from = 0; from < rows; from += maxRows) {
     const to = Math.min(rows, from + maxRows);
-    pieces.push(inputs.map((tensor) => rowsOf(tensor, rows, from, to)));
+    const cut = inputs.map((tensor, index) => {
+      const lengths = ragged.get(index);
+      if (lengths === undefined) return rowsOf(tensor, rows, from, to);
+      return raggedRows(tensor as FixedTensor, inputs[lengths]!.data as Int32Array, from, to);
+    });
+    pieces.push({ inputs: cut, rows: to - from });
   }
   return pieces;
 }

@@ -99,6 +99,18 @@ export class MetricsPage {
     for (const { model, version, stats } of used) {
       writeHistogram(lines, 'onnx_serving_batch_rows', labels(model, version), stats.batchRows);
     }
+    head(
+      lines,
+      'onnx_serving_gather_keys_total',
+      'counter',
+      'Keys looked up in tables, by result: found or missing.',
+    );
+    for (const { model, version, stats } of used) {
+      const { looked, missing } = stats.gatheredKeys;
+      if (looked === 0) continue;
+      const named = `onnx_serving_gather_keys_total{${labels(model, version)}`;
+      lines.push(`${named},result="found"} ${looked - missing}`, `${named},result="missing"} ${missing}`);
+    }
     gauge(lines, 'onnx_serving_queue_depth', 'Requests that wait.', versions, ({ queueSize }) => queueSize);
     gauge(
       lines,

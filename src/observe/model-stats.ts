@@ -50,6 +50,8 @@ export class ModelStats {
   inferenceCount = 0;
   /** Batches that the engine ran. */
   executionCount = 0;
+  /** Keys that gather stages looked up, and those of them that the tables lacked. */
+  readonly gatheredKeys = { looked: 0, missing: 0 };
   /** Unix time in ms of the last request; 0 before the first. */
   lastInferenceAt = 0;
 
@@ -91,6 +93,12 @@ export class ModelStats {
     this.stages.assemble.record(batch.assemble);
     this.stages.gather.record(batch.gather);
     this.stages.compute.record(batch.compute);
+  }
+
+  /** Counts the keys of one batch. */
+  recordGather(looked: number, missing: number): void {
+    this.gatheredKeys.looked += looked;
+    this.gatheredKeys.missing += missing;
   }
 
   /** Records how long a request waited in the queue, in seconds. */

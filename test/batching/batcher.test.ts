@@ -43,6 +43,7 @@ function setUp(over: Partial<BatcherOptions> = {}, instances = 1) {
     runners: [runner],
     canMerge: true,
     padding: [],
+    targets: [],
     maxBatchSize: 8,
     maxQueueDelayUs: 0,
     maxQueueSize: 100,

@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { takeLock } from '../../src/model/cache-lock.js';
+import { takeLock } from '../../src/file-lock.js';
 import { PreparedCache } from '../../src/model/prepared-cache.js';
-import { isAlive, processIdentity } from '../../src/model/process-identity.js';
+import { isAlive, processIdentity } from '../../src/process-identity.js';
 import { temporaryDirectory } from './model-fixtures.js';
 
 /** A process that ended: no Linux process has this start time. */
