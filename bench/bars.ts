@@ -2,7 +2,7 @@ import { textTable } from '../src/loadtest/text-table.js';
 import type { BarSpec, Scenario, ScenarioResult } from './scenario.js';
 
 /** What a line says about its bar. */
-export type Verdict = 'ok' | 'ok, aim met' | 'MISSED' | 'INVALID' | 'not measured' | 'does not apply';
+export type Verdict = 'ok' | 'ok, aim met' | 'MISSED' | 'INVALID' | 'not measured' | 'SKIPPED' | 'does not apply';
 
 /** One line of the bench's table. */
 export interface BarLine extends BarSpec {
@@ -21,6 +21,7 @@ export function barLines(scenario: Scenario, outcome: ScenarioResult | Error): B
 
 function verdictOf(bar: BarSpec, measured: number | undefined, outcome: ScenarioResult | Error): Verdict {
   if (outcome instanceof Error) return 'not measured';
+  if (outcome.skipped !== undefined) return 'SKIPPED';
   if (outcome.invalid.length > 0) return 'INVALID';
   if (outcome.exempt?.includes(bar.name)) return 'does not apply';
   return measured === undefined ? 'not measured' : judge(bar, measured);

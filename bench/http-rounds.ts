@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import type { BodyProtocol } from '../src/loadtest/request-body.js';
+import type { BodyProtocol, RequestBody } from '../src/loadtest/request-body.js';
 import { textTable } from '../src/loadtest/text-table.js';
 import { median } from './median.js';
 import { mlpBodies } from './mlp.js';
@@ -15,6 +15,17 @@ export interface HttpContestant {
   /** False for those that answer a fixed reply. */
   readonly infers: boolean;
 }
+
+/** What is asked of the servers. */
+export interface HttpSubject {
+  /** The model's name in the URL. */
+  readonly model: string;
+  bodies(protocol: BodyProtocol): readonly RequestBody[];
+  /** What is wrong with a reply of the server at `url`, undefined when nothing is. */
+  check(url: string, protocol: BodyProtocol, infers: boolean): Promise<string | undefined>;
+}
+
+const mlp: HttpSubject = { model: 'mlp', bodies: mlpBodies, check: checkReply };
 
 /** The figures of one contestant, one entry a round. */
 export interface RoundFigures {
@@ -41,17 +52,20 @@ export async function httpRounds(
   contestants: readonly HttpContestant[],
   options: {
     readonly protocol: BodyProtocol;
+    /** @default the small network */
+    readonly subject?: HttpSubject;
     readonly connections: number;
     readonly rounds: number;
     readonly roundSeconds: number;
     readonly log: (line: string) => void;
   },
 ): Promise<HttpRounds> {
-  const bodies = mlpBodies(options.protocol);
+  const { subject = mlp } = options;
+  const bodies = subject.bodies(options.protocol);
   const invalid: string[] = [];
   const check = async (when: string): Promise<void> => {
     for (const { server, infers } of contestants) {
-      const wrong = await checkReply(server.url, options.protocol, infers);
+      const wrong = await subject.check(server.url, options.protocol, infers);
       if (wrong) invalid.push(`${server.name}, ${when}: ${wrong}`);
     }
   };
@@ -61,7 +75,7 @@ export async function httpRounds(
     const entries = await Promise.all(
       contestants.map(async ({ server }) => ({
         server,
-        generator: await loadGenerator(`${server.url}/v2/models/mlp/infer`, bodies, dir),
+        generator: await loadGenerator(`${server.url}/v2/models/${subject.model}/infer`, bodies, dir),
         figures: { requestsPerSecond: [], cpuUs: [], p50Ms: [], p99Ms: [] } as RoundFigures,
         failed: 0,
       })),

@@ -15,6 +15,12 @@ import { loadCycles } from './scenarios/load-cycles.js';
 import { manyModels } from './scenarios/many-models.js';
 import { oneConnection } from './scenarios/one-connection.js';
 import { openLoop } from './scenarios/open-loop.js';
+import { ctrEndToEnd } from './scenarios/ctr-end-to-end.js';
+import { sparseGather } from './scenarios/sparse-gather.js';
+import { sparseJs } from './scenarios/sparse-js.js';
+import { sparseLimited } from './scenarios/sparse-limited.js';
+import { sparseLmdb } from './scenarios/sparse-lmdb.js';
+import { sparseRedis } from './scenarios/sparse-redis.js';
 import { sharedWeights } from './scenarios/shared-weights.js';
 
 const scenarios: readonly Scenario[] = [
@@ -27,9 +33,15 @@ const scenarios: readonly Scenario[] = [
   sharedWeights,
   manyModels,
   loadCycles,
+  sparseGather,
+  sparseJs,
+  sparseLmdb,
+  sparseRedis,
+  sparseLimited,
+  ctrEndToEnd,
 ];
 
-const usage = `npm run bench -- [--only NAME,...] [--rounds N] [--seconds N] [--out FILE]
+const usage = `npm run bench -- [--only NAME,...] [--rounds N] [--seconds N] [--rows N] [--out FILE]
 
 ${scenarios.map(({ name, question }) => `  ${name.padEnd(16)}${question}`).join('\n')}
 `;
@@ -38,6 +50,7 @@ interface BenchArguments {
   readonly chosen: readonly Scenario[];
   readonly rounds: number;
   readonly roundSeconds: number;
+  readonly tableRows: number;
   readonly out: string;
 }
 
@@ -47,6 +60,7 @@ function readArguments(): BenchArguments {
       only: { type: 'string' },
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '4' },
+      rows: { type: 'string', default: '20000000' },
       out: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -67,8 +81,11 @@ function readArguments(): BenchArguments {
     if (!Number.isInteger(value) || value < 1)
       throw new Error(`--rounds and --seconds take whole numbers\n\n${usage}`);
   }
+  const tableRows = Number(values.rows);
+  if (!Number.isInteger(tableRows) || tableRows < 100_000)
+    throw new Error(`--rows, of the sparse tables, takes whole numbers of at least 100000\n\n${usage}`);
   const stamp = new Date().toISOString().replace(/[:.]/g, '-');
-  return { chosen, rounds, roundSeconds, out: values.out ?? join(paths.results, `${stamp}.local.json`) };
+  return { chosen, rounds, roundSeconds, tableRows, out: values.out ?? join(paths.results, `${stamp}.local.json`) };
 }
 
 async function commit(): Promise<string> {
@@ -86,12 +103,12 @@ async function commit(): Promise<string> {
 
 async function runScenario(
   scenario: Scenario,
-  { rounds, roundSeconds }: BenchArguments,
+  { rounds, roundSeconds, tableRows }: BenchArguments,
 ): Promise<ScenarioResult | Error> {
   const log = (line: string): void => void process.stderr.write(`${scenario.name}: ${line}\n`);
   log(scenario.question);
   try {
-    return await scenario.run({ rounds, roundSeconds, log });
+    return await scenario.run({ rounds, roundSeconds, tableRows, log });
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }
@@ -124,6 +141,7 @@ for (const scenario of options.chosen) {
     notes.push(`${scenario.name}: failed: ${outcome.message}`);
     outcomes[scenario.name] = { failed: outcome.message };
   } else {
+    if (outcome.skipped !== undefined) notes.push(`${scenario.name}: SKIPPED: ${outcome.skipped}`);
     notes.push(...[...outcome.invalid, ...outcome.notes].map((note) => noteText(scenario.name, note)));
     outcomes[scenario.name] = { ...outcome, lines: found };
   }
@@ -135,7 +153,7 @@ process.stdout.write(
     `medians of ${options.rounds} rounds of ${options.roundSeconds} s\n\n${barTable(lines)}\n\n${notes.join('\n')}\n`,
 );
 await mkdir(dirname(options.out), { recursive: true });
-const { rounds, roundSeconds } = options;
-await writeFile(options.out, `${JSON.stringify({ machine, rounds, roundSeconds, outcomes }, null, 2)}\n`);
+const { rounds, roundSeconds, tableRows } = options;
+await writeFile(options.out, `${JSON.stringify({ machine, rounds, roundSeconds, tableRows, outcomes }, null, 2)}\n`);
 await unlock();
 process.stderr.write(`figures: ${options.out}\n`);

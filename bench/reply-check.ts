@@ -1,4 +1,4 @@
-import { type BodyProtocol, encodeBody } from '../src/loadtest/request-body.js';
+import { type BodyProtocol, encodeBody, type RequestBody } from '../src/loadtest/request-body.js';
 import { mlpAnswer, mlpTensors } from './mlp.js';
 
 interface Reply {
@@ -17,9 +17,30 @@ export async function checkReply(
   infers: boolean,
 ): Promise<string | undefined> {
   const [tensors] = mlpTensors(1);
-  const { bytes, headers } = encodeBody(tensors!, protocol);
+  const value = await askForOne(`${url}/v2/models/mlp/infer`, encodeBody(tensors!, protocol), protocol, 'y');
+  if (typeof value === 'string') return value;
+  return infers ? difference(value, mlpAnswer(tensors!.x!.data as Float32Array)) : undefined;
+}
+
+/** What is wrong with an answer; undefined when it is near enough. */
+export function difference(value: number, expected: number): string | undefined {
+  const isClose = Math.abs(value - expected) <= 1e-4 * Math.max(1, Math.abs(expected));
+  return isClose ? undefined : `answered ${value}; expected ${expected}`;
+}
+
+/**
+ * Sends a request whose reply has one output of one FP32.
+ *
+ * @returns that number, or what is wrong with the reply's form
+ */
+export async function askForOne(
+  url: string,
+  { bytes, headers }: RequestBody,
+  protocol: BodyProtocol,
+  output: string,
+): Promise<number | string> {
   const { 'content-length': _, ...sent } = headers;
-  const reply = await fetch(`${url}/v2/models/mlp/infer`, {
+  const reply = await fetch(url, {
     method: 'POST',
     headers: sent,
     body: bytes,
@@ -27,20 +48,20 @@ export async function checkReply(
   });
   const body = Buffer.from(await reply.arrayBuffer());
   if (reply.status !== 200) return `status ${reply.status}: ${body.toString().slice(0, 200)}`;
-  const value = outputValue(body, reply.headers.get('inference-header-content-length'), protocol);
-  if (typeof value === 'string') return value;
-  if (!infers) return undefined;
-  const expected = mlpAnswer(tensors!.x!.data as Float32Array);
-  const isClose = Math.abs(value - expected) <= 1e-4 * Math.max(1, Math.abs(expected));
-  return isClose ? undefined : `answered ${value}; expected ${expected}`;
+  return outputValue(body, reply.headers.get('inference-header-content-length'), protocol, output);
 }
 
 /** The one number of the reply, or what is wrong with its form. */
-function outputValue(body: Buffer, headerLength: string | null, protocol: BodyProtocol): number | string {
+function outputValue(
+  body: Buffer,
+  headerLength: string | null,
+  protocol: BodyProtocol,
+  output: string,
+): number | string {
   if (protocol === 'json') {
     const { outputs } = JSON.parse(body.toString()) as Reply;
-    const value = outputs?.find(({ name }) => name === 'y')?.data?.[0];
-    return value ?? `no output y in ${body.toString().slice(0, 200)}`;
+    const value = outputs?.find(({ name }) => name === output)?.data?.[0];
+    return value ?? `no output ${output} in ${body.toString().slice(0, 200)}`;
   }
   if (headerLength === null) return 'no Inference-Header-Content-Length in the reply';
   const at = Number(headerLength);

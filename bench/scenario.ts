@@ -12,6 +12,8 @@ export interface Scenario {
 export interface ScenarioOptions {
   readonly rounds: number;
   readonly roundSeconds: number;
+  /** Rows of the sparse tables; those with rows of 64 floats have a quarter. */
+  readonly tableRows: number;
   /** Takes a line about what is happening now. */
   readonly log: (line: string) => void;
 }
@@ -19,7 +21,7 @@ export interface ScenarioOptions {
 /** A figure with the limit it must keep and the one it would like to. */
 export interface BarSpec {
   readonly name: string;
-  readonly unit: 'x' | 'ms' | 's' | 'MB' | '%';
+  readonly unit: 'x' | 'ms' | 's' | 'MB' | '%' | 'B' | 'M/s';
   readonly limit: { readonly atMost: number } | { readonly atLeast: number };
   /** Absent where there is nothing beyond the limit to aim at. */
   readonly aim?: number;
@@ -31,10 +33,17 @@ export interface ScenarioResult {
   readonly measured: Readonly<Record<string, number>>;
   /** Bars that do not apply to what was found; the notes say why. @default none */
   readonly exempt?: readonly string[];
+  /** Why nothing was measured, and what to do about it: a contestant that is not installed. @default measured */
+  readonly skipped?: string;
   /** Why the figures do not count: failed requests, wrong answers. Empty when they do. */
   readonly invalid: readonly string[];
   /** What a reader of the table ought to know: generator, forms, counts. */
   readonly notes: readonly string[];
   /** Every figure behind the bars, for the JSON file. */
   readonly figures: unknown;
+}
+
+/** The result of a scenario that cannot run here. */
+export function skipped(why: string): ScenarioResult {
+  return { measured: {}, skipped: why, invalid: [], notes: [], figures: { skipped: why } };
 }

@@ -17,19 +17,28 @@ export interface ServerProcess {
 /** The product's own server did not get ready. */
 export class ServeFailure extends Error {}
 
-/** Starts a contestant of `contestants/`, which tells its port in its first line. */
+/**
+ * Starts a contestant of `contestants/`, which tells its port in its first line.
+ *
+ * @param options.readyWithin ms until that line @default 20000
+ */
 export async function startContestant(
   name: string,
   script: string,
   args: readonly string[],
+  options: { readonly nodeArgs?: readonly string[]; readonly readyWithin?: number } = {},
 ): Promise<ServerProcess> {
+  const { nodeArgs = [], readyWithin = 20_000 } = options;
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [program(`contestants/${script}`), ...args], {
+  const child = spawn(process.execPath, [...nodeArgs, program(`contestants/${script}`), ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   const output = collectOutput(child);
   const port = await new Promise<number>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${name} told no port in 20 s`)), 20_000);
+    const timer = setTimeout(
+      () => reject(new Error(`${name} told no port in ${readyWithin / 1000} s`)),
+      readyWithin,
+    );
     child.stdout.once('data', (line: Buffer) => {
       clearTimeout(timer);
       resolve((JSON.parse(line.toString()) as { port: number }).port);

@@ -1,5 +1,5 @@
 /** What the Fastify contestants have in common, so that they differ in nothing but what a scenario asks about. */
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 import Fastify, { type FastifyInstance } from 'fastify';
 
 /** The part of a request that a contestant works with: one FP32 input of 400 floats a row. */
@@ -26,7 +26,12 @@ export function contestantFront(): FastifyInstance {
 /** Listens on a free loopback port and tells it to the parent process on standard output. */
 export async function announce(app: FastifyInstance): Promise<void> {
   await app.listen({ host: '127.0.0.1', port: 0 });
-  const { port } = app.server.address() as AddressInfo;
+  announcePort(app.server);
+}
+
+/** Tells the port of a listening server to the parent process, and ends with it. */
+export function announcePort(server: Server): void {
+  const { port } = server.address() as AddressInfo;
   process.stdout.write(`${JSON.stringify({ port })}\n`);
   // The parent closes standard input when it goes away, however it goes.
   process.stdin.resume().on('end', () => process.exit(0));

@@ -1,0 +1,85 @@
+import { textTable } from '../../src/loadtest/text-table.js';
+import { median } from '../median.js';
+import type { CheckedRows, ContestantProcess, GatherFigures } from './contestant-process.js';
+
+/** A contestant by its name in the table. */
+export type Contestants = Readonly<Record<string, ContestantProcess>>;
+
+/**
+ * Lets contestants take turns, round after round; the order turns by one a round, so that none is always the one after
+ * another.
+ *
+ * @returns what each answered, one entry a round
+ */
+export async function takeTurns<Answer>(
+  contestants: Contestants,
+  rounds: number,
+  turn: (contestant: ContestantProcess, name: string) => Promise<Answer>,
+): Promise<Record<string, Answer[]>> {
+  const entries = Object.entries(contestants);
+  const found: Record<string, Answer[]> = Object.fromEntries(entries.map(([name]) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (let at = 0; at < entries.length; at++) {
+      const [name, contestant] = entries[(at + round) % entries.length]!;
+      found[name]!.push(await turn(contestant, name));
+    }
+  }
+  return found;
+}
+
+/** Lets contestants gather in turns, each after a short warm-up. */
+export async function gatherInTurns(
+  contestants: Contestants,
+  options: {
+    readonly rounds: number;
+    readonly batch: number;
+    readonly threads: number;
+    readonly seconds: number;
+  },
+): Promise<Record<string, GatherFigures[]>> {
+  const { rounds, batch, threads, seconds } = options;
+  return takeTurns(contestants, rounds, async (contestant) => {
+    await contestant.ask(`gather ${batch} ${threads} ${seconds / 10}`);
+    return contestant.ask<GatherFigures>(`gather ${batch} ${threads} ${seconds}`);
+  });
+}
+
+/** Lets every contestant compare rows with what their keys say. What is wrong; empty when all are right. */
+export async function wrongRows(contestants: Contestants): Promise<string[]> {
+  const invalid: string[] = [];
+  for (const [name, contestant] of Object.entries(contestants)) {
+    const { checked, wrong } = await contestant.ask<CheckedRows>('check');
+    if (wrong > 0 || checked === 0) invalid.push(`${name}: ${wrong} of ${checked} rows are wrong`);
+  }
+  return invalid;
+}
+
+/** Keys/s of each round. */
+export function rates(figures: readonly GatherFigures[]): number[] {
+  return figures.map(({ keysPerSecond }) => keysPerSecond);
+}
+
+/** Medians of keys/s and ns a key as a small table, for the notes. */
+export function ratesTable(found: Readonly<Record<string, readonly GatherFigures[]>>): string {
+  return textTable([
+    ['contestant', 'M keys/s', 'ns a key'],
+    ...Object.entries(found).map(([name, figures]) => {
+      const rate = median(rates(figures));
+      return [name, (rate / 1e6).toFixed(2), (1e9 / rate).toFixed(1)];
+    }),
+  ]);
+}
+
+/** Stops all, however `use` ends. */
+export async function withContestants<Result>(
+  starts: Readonly<Record<string, () => Promise<ContestantProcess>>>,
+  use: (contestants: Contestants) => Promise<Result>,
+): Promise<Result> {
+  const started: Record<string, ContestantProcess> = {};
+  try {
+    for (const [name, start] of Object.entries(starts)) started[name] = await start();
+    return await use(started);
+  } finally {
+    await Promise.all(Object.values(started).map((contestant) => contestant.stop()));
+  }
+}
