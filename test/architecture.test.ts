@@ -169,12 +169,12 @@ describe('the doors', () => {
     });
   }
 
-  it('lead to the addon from native/binding.ts alone', () => {
+  it('lead to the addon from native/addon.ts alone', () => {
     const breaches = filesBelow(sources)
       .filter((file) => /\.node['"`]/.test(readFileSync(file, 'utf8')))
       .map((file) => relative(sources, file));
     assert.deepEqual(
-      breaches.filter((file) => file !== 'native/binding.ts'),
+      breaches.filter((file) => file !== 'native/addon.ts'),
       [],
     );
   });

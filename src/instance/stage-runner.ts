@@ -1,5 +1,5 @@
 import type { ErrorData } from '../errors.js';
-import { combiners, tableGather } from '../native/binding.js';
+import { combiners, tableGather } from '../native/tables.js';
 import { isSet, LocalTable } from '../sparse/local-table.js';
 import type { FailedRow, GatherStage, LoadMessage, RunInput, RunMessage, RunResult } from './messages.js';
 

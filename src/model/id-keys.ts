@@ -1,6 +1,7 @@
 /** Ids of a request as keys of a table. */
-import { type EmbeddingSettings, hashFunctions } from '../config/embedding-settings.js';
-import { hashIds, placeIds } from '../native/binding.js';
+import { type EmbeddingSettings, hashFunctions, idsNames } from '../config/embedding-settings.js';
+import { ServingError } from '../errors.js';
+import { hashIds, placeIds } from '../native/tables.js';
 import type { FixedTensor, Tensor } from '../tensor/tensor.js';
 
 type NumberIds = BigInt64Array | BigUint64Array | Int32Array;
@@ -10,6 +11,7 @@ type NumberIds = BigInt64Array | BigUint64Array | Int32Array;
  * for ragged rows.
  *
  * @param inputs where the ids are among the inputs of a request
+ * @throws by the function: SRV_BAD_SIGNATURE when several ids inputs do not have as many rows
  */
 export function idsEncoder(
   stage: EmbeddingSettings,
@@ -40,7 +42,7 @@ export function idsEncoder(
   }
   return (sent) => {
     const slots = inputs.length;
-    const count = (sent[inputs[0]!] as FixedTensor).data.length;
+    const count = commonRows(stage, inputs, sent);
     const out = new BigUint64Array(count * slots);
     inputs.forEach((input, slot) => {
       const { data } = sent[input] as FixedTensor;
@@ -65,7 +67,7 @@ function textEncoder(
     let texts = first.data as readonly string[];
     let shape = keyShape(first.shape, isRagged);
     if (inputs.length > 1) {
-      const count = texts.length;
+      const count = commonRows(stage, inputs, sent);
       const columnsOfTexts = inputs.map((input) => sent[input]!.data as readonly string[]);
       texts = Array.from({ length: count }, (_, row) => columnsOfTexts.map((texts) => texts[row]!)).flat();
       shape = [count, inputs.length];
@@ -83,6 +85,18 @@ function textEncoder(
     hashIds(texts, hashFunction, seed, modulus, firstColumn, slots, out);
     return keysOf(out, shape);
   };
+}
+
+/** The rows of several ids inputs: as many in each. */
+function commonRows(stage: EmbeddingSettings, inputs: readonly number[], sent: readonly Tensor[]): number {
+  const rows = inputs.map((input) => sent[input]!.data.length);
+  const odd = rows.findIndex((count) => count !== rows[0]);
+  if (odd < 0) return rows[0]!;
+  const names = idsNames(stage);
+  throw new ServingError(
+    'SRV_BAD_SIGNATURE',
+    `input '${names[odd]}' has ${rows[odd]} rows, but '${names[0]}' has ${rows[0]}: together they are the ids of a row`,
+  );
 }
 
 /** Ids of one slot a row, [B], are keys [B, 1]. */

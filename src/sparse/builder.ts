@@ -2,13 +2,13 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { basename, resolve } from 'node:path';
 import { ServingError } from '../errors.js';
+import type { RowFormat } from '../native/row-files.js';
 import {
   type BuiltTable,
-  type RowFormat,
   type rowTypes,
   startTableBuild,
   type TableBuildProgress,
-} from '../native/binding.js';
+} from '../native/tables.js';
 import { listInputFiles, standardInput } from './input-files.js';
 import { listVersions, type Manifest, resolveChain } from './manifest.js';
 import { VersionWork } from './version-work.js';

@@ -11,7 +11,7 @@ import {
   tableGather,
   tableRow,
   tableRows,
-} from '../native/binding.js';
+} from '../native/tables.js';
 
 /** How the elements of rows are stored; `bytes` rows have a length each and are not gathered as floats. */
 export type RowType = (typeof rowTypes)[number];

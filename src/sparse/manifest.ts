@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import Type, { type Static } from 'typebox';
 import { findProblems, formatPath } from '../config/problems.js';
 import { messageOf, ServingError } from '../errors.js';
-import { rowTypes } from '../native/binding.js';
+import { rowTypes } from '../native/tables.js';
 
 /** The file's name within the directory of a version. */
 export const manifestName = 'manifest.json';

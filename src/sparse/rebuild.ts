@@ -8,7 +8,7 @@ import {
   type TableBuildProgress,
   type TableDifference,
   type TableScan,
-} from '../native/binding.js';
+} from '../native/tables.js';
 import type { BuiltVersion } from './builder.js';
 import type { LocalTable } from './local-table.js';
 import { listVersions, type Manifest, readManifest } from './manifest.js';
@@ -42,7 +42,10 @@ export async function compactTable(
   const resolved = await resolveTable(directory, version === undefined ? {} : { version });
   const { manifest, label } = resolved;
   if (manifest.kind === 'snapshot') {
-    throw new ServingError('SRV_BAD_CONFIG', `table ${label} is a snapshot already: there is nothing to fold`);
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `table ${label} is a snapshot already: there is nothing to fold`,
+    );
   }
   using table = await openResolved(resolved, false);
   const scans: TableScan[] = [{ table: table.handle, what: 'all', areDeletes: false }];

@@ -13,7 +13,7 @@ import {
   measureSequenceFile as statisticsOf,
   type valueTexts,
   writeSequenceRows,
-} from '../native/binding.js';
+} from '../native/row-files.js';
 
 /** How the values of lines `key:value` are written. */
 export type ValueText = (typeof valueTexts)[number];

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { ServingError } from '../errors.js';
-import { type TableFiles, verifyShard } from '../native/binding.js';
+import { type TableFiles, verifyShard } from '../native/tables.js';
 import { LocalTable } from './local-table.js';
 import { listVersions, type Manifest, manifestName, readManifest, resolveChain } from './manifest.js';
 

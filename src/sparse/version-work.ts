@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, ServingError } from '../errors.js';
-import { makeDirectory } from '../make-directory.js';
 import { takeLock } from '../file-lock.js';
+import { makeDirectory } from '../make-directory.js';
 import { isAlive, processIdentity } from '../process-identity.js';
 import { type Manifest, writeManifest } from './manifest.js';
 

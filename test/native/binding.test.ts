@@ -15,7 +15,7 @@ test('without a build, the first call says what is missing and how to build it',
   try {
     await writeFile(join(root, 'package.json'), '{"type":"module"}');
     const source = fileURLToPath(new URL('../../src/', import.meta.url));
-    for (const file of ['errors.js', 'native/binding.js'])
+    for (const file of ['errors.js', 'native/addon.js', 'native/binding.js'])
       await cp(source + file, join(root, 'dist/src', file));
     const unbuilt = await import(pathToFileURL(join(root, 'dist/src/native/binding.js')).href);
     assert.throws(() => unbuilt.slabStats(), {

@@ -15,7 +15,7 @@ import {
   readRows,
   type SequenceWriter,
   writeSequenceRows,
-} from '../../src/native/binding.js';
+} from '../../src/native/row-files.js';
 
 const root = mkdtempSync(join(tmpdir(), 'rows-'));
 after(() => rmSync(root, { recursive: true }));

@@ -7,7 +7,7 @@ import {
   finishSequenceWriter,
   openSequenceWriter,
   writeSequenceRows,
-} from '../../native/binding.js';
+} from '../../native/row-files.js';
 import { buildTable } from '../../sparse/builder.js';
 import { openResolved, resolveTable } from '../../sparse/table.js';
 import { npyHeader } from './npy-file.js';
