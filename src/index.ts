@@ -12,6 +12,15 @@ export type { VersionState } from './lifecycle/version.js';
 export { type InferOptions, type InferResult, openRuntime, type Runtime } from './runtime.js';
 export { createServer, type ServingPluginOptions, servingPlugin } from './server/app.js';
 export type { ModelStatus } from './server/service.js';
+export type {
+  Combiner,
+  Gathered,
+  GatherOptions,
+  LocalTable,
+  MissingPolicy,
+  RowType,
+} from './sparse/local-table.js';
+export { type OpenTableOptions, openTable } from './sparse/table.js';
 export { type Datatype, datatypes } from './tensor/datatype.js';
 export {
   type FixedTensor,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Fastify, { type FastifyInstance } from 'fastify';
+import { prepareTable } from '../examples/ctr/sample-table.js';
 import { type ErrorCode, errorCodes, ServingError } from '../src/errors.js';
 import { openRuntime, type Runtime } from '../src/runtime.js';
 import { createServer, servingPlugin } from '../src/server/app.js';
@@ -20,9 +21,10 @@ let app: FastifyInstance;
 
 before(async () => {
   cache = mkdtempSync(join(tmpdir(), 'onnx-serving-docs-'));
-  // The models of `npm start`.
+  await prepareTable();
+  // The model of `npm start`, and the one that docs/http.md asks.
   runtime = await openRuntime({
-    models: [{ path: join(root, 'examples/ring') }],
+    models: [{ path: join(root, 'examples/ctr') }, { path: join(root, 'examples/ring') }],
     threads: 1,
     cacheDir: cache,
   });
@@ -59,7 +61,7 @@ test('docs/errors.md has the codes of the registry with their kind, HTTP status 
 });
 
 test('docs/metrics.md has every metric that is printed, with its type and labels', async () => {
-  await app.inject({ method: 'POST', url: '/v2/models/ring/infer', payload: quickStart().body });
+  await ask(quickStart('README.md'));
   const printed = readMetrics(await runtime.metrics());
   const documented = new Map(
     tableRows(read('docs/metrics.md'))
@@ -125,19 +127,31 @@ test('docs/http.md lists the routes of the server, all of them and no others', a
   assert.deepEqual([...new Set(documented)].toSorted(), routes.toSorted());
 });
 
-/** The first curl of the README: where it goes, the text of its body, and the answer that the README shows. */
-function quickStart(): { readonly url: string; readonly body: string; readonly answer: Answer } {
-  const match = /```sh\ncurl -s (\S+) -d '(.+?)'\n```\n\n```json\n(.+?)\n```/s.exec(read('README.md'));
-  assert.ok(match, 'README.md has a curl and its answer');
-  return { url: match[1]!, body: match[2]!, answer: JSON.parse(match[3]!) as Answer };
+/** A request as a page has it: where it goes, the text of its body, and the answer that the page shows, if any. */
+interface Curl {
+  readonly url: string;
+  readonly body: string;
+  readonly answer?: Answer;
 }
 
 interface Answer {
-  readonly outputs: readonly { readonly data: readonly number[] }[];
+  readonly outputs: readonly { readonly name: string; readonly data: readonly number[] }[];
 }
 
-test('the curl of the README gives the answer that the README shows', async () => {
-  const { url, body, answer } = quickStart();
+/** The first curl with a body of a page. */
+function quickStart(page: string): Curl {
+  const match = /```sh\ncurl -s (\S+) -d '([^']+?)'\n```(?:\n\n```json\n(.+?)\n```)?/s.exec(read(page));
+  assert.ok(match, `${page} has a curl`);
+  const [, url, body, answer] = match;
+  return {
+    url: url!,
+    body: body!,
+    ...(answer === undefined ? {} : { answer: JSON.parse(answer) as Answer }),
+  };
+}
+
+/** Sends it as curl would; the port is not looked at. */
+async function ask({ url, body }: Curl): Promise<Answer> {
   assert.match(url, /^http:\/\/127\.0\.0\.1:9292\//);
   const reply = await app.inject({
     method: 'POST',
@@ -146,18 +160,44 @@ test('the curl of the README gives the answer that the README shows', async () =
     payload: body,
   });
   assert.equal(reply.statusCode, 200, reply.body);
-  const given = reply.json<Answer>();
-  const rounded = (from: Answer): unknown => ({
-    ...from,
-    // The last digits differ between processors.
-    outputs: from.outputs.map((output) => ({
-      ...output,
-      data: output.data.map((value) => value.toFixed(3)),
-    })),
+  return reply.json<Answer>();
+}
+
+for (const page of ['README.md', 'docs/http.md']) {
+  test(`the first curl of ${page} gives the answer that is shown below it`, async () => {
+    const curl = quickStart(page);
+    assert.ok(curl.answer, `${page} shows the answer`);
+    const rounded = (from: Answer): unknown => ({
+      ...from,
+      // The last digits differ between processors.
+      outputs: from.outputs.map((output) => ({
+        ...output,
+        data: output.data.map((value) => value.toFixed(3)),
+      })),
+    });
+    assert.deepEqual(rounded(await ask(curl)), rounded(curl.answer));
   });
-  assert.deepEqual(rounded(given), rounded(answer));
-  const [inside, outside] = given.outputs[0]!.data;
-  assert.ok(inside! > 0.9 && outside! < 0.1, `${inside}, ${outside}`);
+}
+
+test('what the README, examples/ctr and its model.json say of the answer to their request is one thing, and true', async () => {
+  const { example } = JSON.parse(read('examples/ctr/model.json')) as {
+    example: { request: object; meaning: string };
+  };
+  const answers = ['README.md', 'examples/ctr/README.md'].map(quickStart);
+  for (const { body } of answers) assert.deepEqual(JSON.parse(body), example.request);
+  const [ctr] = (await ask(answers[1]!)).outputs;
+  const said = ctr!.data[0]!.toFixed(2);
+  assert.match(example.meaning, new RegExp(`about ${said}$`));
+  assert.ok(read('README.md').includes(`with a probability of ${said},`), said);
+  assert.ok(read('examples/ctr/README.md').includes(`The answer to this row is ${said};`), said);
+});
+
+test('the stage that README.md and examples/ctr show is the one of the sample', () => {
+  const { embeddings } = JSON.parse(read('examples/ctr/model.json')) as { embeddings: unknown };
+  for (const page of ['README.md', 'examples/ctr/README.md']) {
+    const [, shown] = /```json\n("embeddings": .+?)\n```/s.exec(read(page))!;
+    assert.deepEqual(JSON.parse(`{${shown}}`), { embeddings }, page);
+  }
 });
 
 test('CHANGELOG.md has a heading for the version of the package', () => {

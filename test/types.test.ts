@@ -6,8 +6,10 @@ import {
   type errorCodes,
   type InferOptions,
   type InferResult,
+  type LocalTable,
   type ModelStatus,
   openRuntime,
+  openTable,
   type Runtime,
   type RuntimeOptions,
   type ServerOptions,
@@ -77,7 +79,18 @@ test('the public types accept what is right and refuse what is wrong', () => {
     rt.config.threads = 3;
     await rt.close({ timeoutMs: 5 });
   };
-  void [narrowed, use, openRuntime, servingPlugin];
+  const gather = async (): Promise<void> => {
+    using table = await openTable('./table', { version: 2, inMem: true });
+    true satisfies Equal<typeof table, LocalTable>;
+    const { rows, missing } = table.gather(BigUint64Array.of(1n), {
+      combiner: 'sum',
+      offsets: Uint32Array.of(0),
+    });
+    [rows.length, missing] satisfies number[];
+    // @ts-expect-error keys are 64-bit numbers
+    table.gather([1n]);
+  };
+  void [narrowed, use, gather, openRuntime, servingPlugin];
 
   const error = new ServingError('SRV_QUEUE_FULL', 'full');
   true satisfies Equal<typeof error.code, ErrorCode>;

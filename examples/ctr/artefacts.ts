@@ -9,3 +9,5 @@ export const modelDirectory = fileURLToPath(new URL('../../../examples/ctr/', im
 export const modelFile = `${modelDirectory}model.onnx`;
 /** The rows of the table, packed. */
 export const rowsFile = `${modelDirectory}rows.bin`;
+/** The table that `prepareTable` builds of them. */
+export const tableDirectory = `${modelDirectory}table`;

@@ -13,6 +13,7 @@ import { type CriteoRow, parseCriteo } from './criteo-file.js';
 import { ImpressionStream, seeds } from './generator.js';
 import { InferClient } from './infer-client.js';
 import { exampleOf, type ModelInput } from './model-input.js';
+import { prepareTable } from './sample-table.js';
 import { quantile, type SentRows, sendRows } from './send-rows.js';
 import { type ServerChild, startServer } from './server-child.js';
 
@@ -33,7 +34,10 @@ let server: ServerChild | undefined;
 let client: InferClient | undefined;
 try {
   const criteo = flags.criteo === undefined ? undefined : parseCriteo(readFileSync(flags.criteo, 'utf8'));
-  if (flags.url === undefined) server = await startServer(flags.model, flags.name);
+  if (flags.url === undefined) {
+    if (flags.model === modelDirectory) await prepareTable();
+    server = await startServer(flags.model, flags.name);
+  }
   client = new InferClient(flags.url ?? server!.url, flags.name, concurrency);
   if (criteo) await sendCriteo(criteo);
   else await sendGenerated();

@@ -9,12 +9,13 @@ import { type Rows, unpackRows } from './rows-file.js';
  * or too seldom are zero. Takes about a third of a second.
  *
  * @param directory made where it is not there
+ * @param packed the packed rows
  * @returns the file's path; a half-written file never has it
  */
-export function writeRows(directory: string): string {
+export function writeRows(directory: string, packed = rowsFile): string {
   mkdirSync(directory, { recursive: true });
   const path = join(directory, 'rows.npy');
-  writeFileSync(`${path}.part`, npyBytes(unpackRows(readFileSync(rowsFile))));
+  writeFileSync(`${path}.part`, npyBytes(unpackRows(readFileSync(packed))));
   renameSync(`${path}.part`, path);
   return path;
 }

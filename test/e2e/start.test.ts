@@ -1,5 +1,6 @@
 /** How the real command line starts, and how it refuses to. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -61,6 +62,43 @@ test('it starts, shows its models, answers, and ends in order on SIGTERM and on 
     server.kill(signal);
     assert.equal(await server.ended, 0, server.text);
   }
+});
+
+test('npm start makes the table of the sample, and prints a curl that gets the answer that stands below it', async (t) => {
+  const home = directoryOf(t);
+  // A group of its own: npm, its shell and the server.
+  const npm = spawn('npm', ['start', '--', '--port', '0', '--thread', '1'], {
+    cwd: packageRoot,
+    env: { ...process.env, HOME: home, XDG_CACHE_HOME: join(home, '.cache') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  let text = '';
+  const ended = new Promise<void>((resolve) => npm.once('close', () => resolve()));
+  t.after(async () => {
+    if (npm.exitCode === null && npm.signalCode === null) process.kill(-npm.pid!, 'SIGTERM');
+    await ended;
+  });
+  const printed = await new Promise<RegExpExecArray>((resolve, reject) => {
+    const read = (part: Buffer): void => {
+      text += part;
+      const found = /^ {2}curl -s (\S+) -d '([^']+)'\n\nIt answers .* about (0\.\d\d)\.$/m.exec(text);
+      if (found) resolve(found);
+    };
+    npm.stdout.on('data', read);
+    npm.stderr.on('data', read);
+    void ended.then(() => reject(new Error(`it ended before it printed a curl: ${text}`)));
+  });
+  assert.match(text, /^ctr +1 +ready +cpu +dense FP32\[\?,13\], ids INT64\[\?,26\] +ctr FP32\[\?,1\]/m);
+  const [, url, body, about] = printed;
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  const answer = await call(url!, { body: body!, headers });
+  assert.equal(answer.status, 200, answer.body.toString());
+  const { outputs } = json<{ outputs: { name: string; shape: number[]; data: number[] }[] }>(answer);
+  assert.deepEqual(
+    outputs.map(({ name, shape, data }) => [name, shape, data.map((value) => value.toFixed(2))]),
+    [['ctr', [1, 1], [about]]],
+  );
 });
 
 test('two --model are two independent models, named by their places or by --name', async (t) => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { modelFile, rowsFile } from '../../examples/ctr/artefacts.js';
+import { modelFile, packageRoot, rowsFile } from '../../examples/ctr/artefacts.js';
 import { auc } from '../../examples/ctr/auc.js';
 import { denseModel } from '../../examples/ctr/dense-model.js';
 import { writeRows } from '../../examples/ctr/expand.js';
@@ -59,6 +59,10 @@ describe('the shipped CTR model', () => {
     const expected = probabilities.reduce((sum, probability) => sum + probability, 0);
     const clicks = labels.reduce<number>((sum, label) => sum + label, 0);
     assert.ok(Math.abs(expected / clicks - 1) < 0.05, `${expected} ${clicks}`);
+    // These are the rows of the demo, of which the README tells.
+    const readme = readFileSync(join(packageRoot, 'README.md'), 'utf8');
+    const told = `an AUC of ${reached.toFixed(3)}, where the best possible is ${best.toFixed(3)}`;
+    assert.ok(readme.includes(told), told);
   });
 
   test('answers the same with the table inside, as a whole model', async () => {
