@@ -2,7 +2,14 @@ import { textTable } from '../src/loadtest/text-table.js';
 import type { BarSpec, Scenario, ScenarioResult } from './scenario.js';
 
 /** What a line says about its bar. */
-export type Verdict = 'ok' | 'ok, aim met' | 'MISSED' | 'INVALID' | 'not measured' | 'SKIPPED' | 'does not apply';
+export type Verdict =
+  | 'ok'
+  | 'ok, aim met'
+  | 'MISSED'
+  | 'INVALID'
+  | 'not measured'
+  | 'SKIPPED'
+  | 'does not apply';
 
 /** One line of the bench's table. */
 export interface BarLine extends BarSpec {

@@ -72,14 +72,15 @@ export async function httpRounds(
   const dir = await scratchDir('bodies');
   try {
     await check('before');
-    const entries = await Promise.all(
-      contestants.map(async ({ server }) => ({
+    const entries = [];
+    for (const { server } of contestants) {
+      entries.push({
         server,
         generator: await loadGenerator(`${server.url}/v2/models/${subject.model}/infer`, bodies, dir),
         figures: { requestsPerSecond: [], cpuUs: [], p50Ms: [], p99Ms: [] } as RoundFigures,
         failed: 0,
-      })),
-    );
+      });
+    }
     for (let round = 0; round < options.rounds; round++) {
       for (let turn = 0; turn < entries.length; turn++) {
         const entry = entries[(turn + round) % entries.length]!;

@@ -9,19 +9,19 @@ import { paths } from './paths.js';
 import { lockBench } from './run-lock.js';
 import type { Scenario, ScenarioResult } from './scenario.js';
 import { binary64, json64 } from './scenarios/closed-loop.js';
+import { ctrEndToEnd } from './scenarios/ctr-end-to-end.js';
 import { inProcess } from './scenarios/in-process.js';
 import { largeBody } from './scenarios/large-body.js';
 import { loadCycles } from './scenarios/load-cycles.js';
 import { manyModels } from './scenarios/many-models.js';
 import { oneConnection } from './scenarios/one-connection.js';
 import { openLoop } from './scenarios/open-loop.js';
-import { ctrEndToEnd } from './scenarios/ctr-end-to-end.js';
+import { sharedWeights } from './scenarios/shared-weights.js';
 import { sparseGather } from './scenarios/sparse-gather.js';
 import { sparseJs } from './scenarios/sparse-js.js';
 import { sparseLimited } from './scenarios/sparse-limited.js';
 import { sparseLmdb } from './scenarios/sparse-lmdb.js';
 import { sparseRedis } from './scenarios/sparse-redis.js';
-import { sharedWeights } from './scenarios/shared-weights.js';
 
 const scenarios: readonly Scenario[] = [
   json64,
@@ -85,7 +85,13 @@ function readArguments(): BenchArguments {
   if (!Number.isInteger(tableRows) || tableRows < 100_000)
     throw new Error(`--rows, of the sparse tables, takes whole numbers of at least 100000\n\n${usage}`);
   const stamp = new Date().toISOString().replace(/[:.]/g, '-');
-  return { chosen, rounds, roundSeconds, tableRows, out: values.out ?? join(paths.results, `${stamp}.local.json`) };
+  return {
+    chosen,
+    rounds,
+    roundSeconds,
+    tableRows,
+    out: values.out ?? join(paths.results, `${stamp}.local.json`),
+  };
 }
 
 async function commit(): Promise<string> {
@@ -154,6 +160,9 @@ process.stdout.write(
 );
 await mkdir(dirname(options.out), { recursive: true });
 const { rounds, roundSeconds, tableRows } = options;
-await writeFile(options.out, `${JSON.stringify({ machine, rounds, roundSeconds, tableRows, outcomes }, null, 2)}\n`);
+await writeFile(
+  options.out,
+  `${JSON.stringify({ machine, rounds, roundSeconds, tableRows, outcomes }, null, 2)}\n`,
+);
 await unlock();
 process.stderr.write(`figures: ${options.out}\n`);

@@ -47,7 +47,8 @@ export async function loadGenerator(
     const { 'content-length': _, ...sent } = headers;
     return { file: join(dir, `body-${i}`), headers: sent };
   });
-  await Promise.all(bodies.map(({ bytes }, i) => writeFile(files[i]!.file, bytes)));
+  // One after the other: thousands of files must not be open at once.
+  for (const [i, { bytes }] of bodies.entries()) await writeFile(files[i]!.file, bytes);
   if (!(await isInPath('wrk'))) {
     const list = join(dir, 'bodies.json');
     await writeFile(list, JSON.stringify(files));
@@ -114,7 +115,8 @@ end
 `;
 }
 
-async function isInPath(name: string): Promise<boolean> {
+/** Whether a program is in PATH. */
+export async function isInPath(name: string): Promise<boolean> {
   for (const dir of (process.env.PATH ?? '').split(delimiter)) {
     try {
       await access(join(dir, name), constants.X_OK);

@@ -3,13 +3,17 @@
 // The rows and keys of the sparse benchmarks, the same in every program: a key tells its row, so each
 // contestant can check what it was given.
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <random>
@@ -124,6 +128,14 @@ inline std::vector<uint64_t> readKeys(const std::string& path) {
   if (!file.read(reinterpret_cast<char*>(keys.data()), static_cast<std::streamsize>(keys.size() * 8)))
     fail(path + " cannot be read");
   return keys;
+}
+
+/**
+ * Reads all that is mapped and keeps it in memory. Some machines take idle pages of files away although there
+ * is room (DAMON), and what is asked here is not how fast the disk is. Without the right to do so: as it is.
+ */
+inline void holdPages() {
+  if (mlockall(MCL_CURRENT) != 0) std::fprintf(stderr, "pages are not held: %s\n", std::strerror(errno));
 }
 
 /** Numbers that begin on a line of the cache. */

@@ -82,7 +82,9 @@ function answersOf(child: ChildProcess, name: string): (withinMs: number) => Pro
   });
   const failed = new Promise<never>((_, reject) => {
     child.once('error', reject);
-    child.once('close', (code, signal) => reject(new Error(`${name} ended with ${code ?? signal}: ${errors}`)));
+    child.once('close', (code, signal) =>
+      reject(new Error(`${name} ended with ${code ?? signal}: ${errors}`)),
+    );
   });
   // Whoever waits gets it; a contestant that was stopped ends while nobody does.
   failed.catch(() => undefined);
@@ -92,7 +94,10 @@ function answersOf(child: ChildProcess, name: string): (withinMs: number) => Pro
   return async (withinMs) => {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`${name} did not answer in ${withinMs / 1000} s: ${errors}`)), withinMs);
+      timer = setTimeout(
+        () => reject(new Error(`${name} did not answer in ${withinMs / 1000} s: ${errors}`)),
+        withinMs,
+      );
     });
     try {
       const line = await Promise.race([lines.next(), failed, late]);

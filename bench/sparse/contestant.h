@@ -89,7 +89,10 @@ inline void serveGathers(const std::vector<uint64_t>& keys, size_t dim, float to
     std::istringstream words(line);
     std::string command;
     words >> command;
-    if (command == "gather") {
+    if (command == "hold") {
+      holdPages();
+      std::cout << "{\"held\":true}" << std::endl;
+    } else if (command == "gather") {
       size_t batch = 0;
       unsigned threads = 0;
       double forSeconds = 0;

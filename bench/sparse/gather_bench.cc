@@ -231,6 +231,7 @@ int main(int count, char** arguments) {
                 seconds(Clock::now() - openedAt) * 1000, bestGatherKernels().name);
     std::fflush(stdout);
     const PackedRows packedRows(rows, rowBytes, residence == Residence::kMapped);
+    holdPages();
     for (const bool isZipf : {false, true}) {
       const std::vector<uint64_t> indices = queriedRows(rows, isZipf, kQueryKeys);
       const std::vector<uint64_t> keys = keysOf(indices);

@@ -69,15 +69,15 @@ void copyKnownOf(const std::byte* const* places, size_t count, size_t rowBytes, 
 template <size_t kBytes>
 std::vector<KnownVariant> knownVariantsOf() {
   return {
-      {"8 ahead", copyKnownOf<8, Store::kCached, false, kBytes>},
       {"16 ahead", copyKnownOf<16, Store::kCached, false, kBytes>},
       {"32 ahead", copyKnownOf<32, Store::kCached, false, kBytes>},
       {"64 ahead", copyKnownOf<64, Store::kCached, false, kBytes>},
-      {"16 ahead, to their ends", copyKnownOf<16, Store::kCached, true, kBytes>},
+      {"128 ahead", copyKnownOf<128, Store::kCached, false, kBytes>},
+      {"256 ahead", copyKnownOf<256, Store::kCached, false, kBytes>},
       {"32 ahead, to their ends", copyKnownOf<32, Store::kCached, true, kBytes>},
-      {"16 ahead, streamed", copyKnownOf<16, Store::kStreamed, false, kBytes>},
-      {"32 ahead, streamed", copyKnownOf<32, Store::kStreamed, false, kBytes>},
+      {"64 ahead, to their ends", copyKnownOf<64, Store::kCached, true, kBytes>},
       {"64 ahead, streamed", copyKnownOf<64, Store::kStreamed, false, kBytes>},
+      {"128 ahead, streamed", copyKnownOf<128, Store::kStreamed, false, kBytes>},
   };
 }
 

@@ -40,7 +40,9 @@ export async function nativeProgram(name: NativeProgram): Promise<string> {
     .split('\n')
     .filter((line) => line !== '' && !/_binding\.cc$|^napi_support\.cc$|^addon\.cc$/.test(line))
     .map((line) => join(native, line));
-  const headers = await Promise.all([...(await headersBelow(native)), ...(await headersBelow(own))].map(changedAt));
+  const headers = await Promise.all(
+    [...(await headersBelow(native)), ...(await headersBelow(own))].map(changedAt),
+  );
   const newestHeader = Math.max(...headers);
   const objects: string[] = [];
   const queue = [join(own, `${name}.cc`), ...sources];

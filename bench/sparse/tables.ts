@@ -97,7 +97,13 @@ export async function sequenceFile(
 /** A file of keys to ask for, 8 bytes each. */
 export async function keyFile(rows: number, distribution: 'uniform' | 'zipf'): Promise<string> {
   return made(join(sparseCache, `keys-${rows}-${distribution}.u64`), async (file) => {
-    await run(await nativeProgram('make_rows'), ['keys', file, String(rows), distribution, String(askedKeys)]);
+    await run(await nativeProgram('make_rows'), [
+      'keys',
+      file,
+      String(rows),
+      distribution,
+      String(askedKeys),
+    ]);
   });
 }
 
@@ -121,10 +127,20 @@ export async function tableContestant(
 }
 
 /** Starts our table in C++. */
-export async function startTable(
-  ...args: Parameters<typeof tableContestant>
-): Promise<ContestantProcess> {
+export async function startTable(...args: Parameters<typeof tableContestant>): Promise<ContestantProcess> {
   return startProcess(...(await tableContestant(...args)));
+}
+
+/**
+ * Starts a process that keeps the files of a table in memory: some machines take idle pages away although there is
+ * room. For scenarios whose own processes do not.
+ */
+export async function holdTable(directory: string): Promise<ContestantProcess> {
+  const { rows, dim } = await snapshotOf(directory);
+  const keys = await keyFile(rows, 'uniform');
+  const holder = await startTable({ rows, dim, dtype: 'f32' }, directory, { residence: 'mapped', keys });
+  await holder.ask('hold');
+  return holder;
 }
 
 function placeOf({ rows, dim, dtype }: TableSpec): string {

@@ -27,7 +27,7 @@ export async function takeTurns<Answer>(
   return found;
 }
 
-/** Lets contestants gather in turns, each after a short warm-up. */
+/** Lets contestants gather in turns, each after a short warm-up, with their files in memory. */
 export async function gatherInTurns(
   contestants: Contestants,
   options: {
@@ -38,6 +38,7 @@ export async function gatherInTurns(
   },
 ): Promise<Record<string, GatherFigures[]>> {
   const { rounds, batch, threads, seconds } = options;
+  for (const contestant of Object.values(contestants)) await contestant.ask('hold');
   return takeTurns(contestants, rounds, async (contestant) => {
     await contestant.ask(`gather ${batch} ${threads} ${seconds / 10}`);
     return contestant.ask<GatherFigures>(`gather ${batch} ${threads} ${seconds}`);
