@@ -9,6 +9,16 @@ module.exports = {
   openRuntime: async (...args) => (await load()).openRuntime(...args),
   /** @type {typeof import('../dist/src/index.js').createServer} */
   createServer: async (...args) => (await load()).createServer(...args),
+  /** @type {typeof import('../dist/src/index.js').openTable} */
+  openTable: async (...args) => (await load()).openTable(...args),
+  /** @type {typeof import('../dist/src/index.js').buildTable} */
+  buildTable: async (...args) => (await load()).buildTable(...args),
+  /** @type {typeof import('../dist/src/index.js').compactTable} */
+  compactTable: async (...args) => (await load()).compactTable(...args),
+  /** @type {typeof import('../dist/src/index.js').diffTables} */
+  diffTables: async (...args) => (await load()).diffTables(...args),
+  /** @type {typeof import('../dist/src/index.js').writeDelta} */
+  writeDelta: async (...args) => (await load()).writeDelta(...args),
   /** The whole ESM module, for what is not async: `const { tensor, ServingError } = await load()`. */
   load,
 };

@@ -15,13 +15,19 @@
 namespace onnx_serving {
 namespace {
 
-struct ReplacedPage {
+struct Replaced {
+  /** 0 for an entry that is not used, or is being written. */
   std::atomic<uintptr_t> address;
+  std::atomic<uintptr_t> end;
   std::atomic<uint64_t> inode;
+  /** Replacements before this one. */
+  std::atomic<uint64_t> number;
 };
 
 constexpr size_t kRingSlots = 64;
-ReplacedPage ring[kRingSlots];
+Replaced ring[kRingSlots];
+/** Entries that were begun, and those that can be read. */
+std::atomic<uint64_t> begunCount;
 std::atomic<uint64_t> faultCount;
 static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free,
               "a signal handler may not take a lock");
@@ -48,6 +54,17 @@ bool findMapping(uintptr_t address, MappingFacts& facts) {
   return isFound;
 }
 
+void note(uintptr_t page, uintptr_t end, uint64_t inode) {
+  const uint64_t number = begunCount.fetch_add(1, std::memory_order_acq_rel);
+  Replaced& entry = ring[number % kRingSlots];
+  entry.address.store(0, std::memory_order_relaxed);
+  entry.end.store(end, std::memory_order_release);
+  entry.inode.store(inode, std::memory_order_relaxed);
+  entry.number.store(number, std::memory_order_relaxed);
+  entry.address.store(page, std::memory_order_release);
+  faultCount.fetch_add(1, std::memory_order_acq_rel);
+}
+
 bool replacePage(uintptr_t address) {
   MappingFacts facts;
   // The list of mappings is read in pieces and may change between two of them, so one miss proves nothing.
@@ -57,16 +74,12 @@ bool replacePage(uintptr_t address) {
   // Memory without a file gives no such fault: another thread fell over the same page and was faster.
   if (facts.inode == 0) return !facts.isNamed;
   const uintptr_t page = address & ~(pageBytes - 1);
+  const uintptr_t end = facts.isWritable ? page + pageBytes : facts.end;
   const int protection = PROT_READ | (facts.isWritable ? PROT_WRITE : 0);
   void* const wanted = reinterpret_cast<void*>(page);
-  if (mmap(wanted, pageBytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-    return false;
-  }
-  const uint64_t index = faultCount.fetch_add(1, std::memory_order_acq_rel);
-  ReplacedPage& entry = ring[index % kRingSlots];
-  entry.inode.store(facts.inode, std::memory_order_relaxed);
-  entry.address.store(page, std::memory_order_release);
-  return true;
+  // Noted before it is done: another thread reads the zeros without a fault of its own, and looks here then.
+  note(page, end, facts.inode);
+  return mmap(wanted, end - page, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
 void passOn(int signal, siginfo_t* info, void* context) {
@@ -126,13 +139,25 @@ uint64_t MappedFileGuard::faults() { return faultCount.load(std::memory_order_ac
 
 std::vector<uint64_t> MappedFileGuard::faultedInodes() {
   std::vector<uint64_t> inodes;
-  for (const ReplacedPage& entry : ring) {
+  for (const Replaced& entry : ring) {
     if (entry.address.load(std::memory_order_acquire) == 0) continue;
     inodes.push_back(entry.inode.load(std::memory_order_relaxed));
   }
   std::sort(inodes.begin(), inodes.end());
   inodes.erase(std::unique(inodes.begin(), inodes.end()), inodes.end());
   return inodes;
+}
+
+bool MappedFileGuard::hasLost(std::span<const std::byte> bytes, uint64_t since) {
+  if (faults() == since) return false;
+  const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
+  for (const Replaced& entry : ring) {
+    const uintptr_t from = entry.address.load(std::memory_order_acquire);
+    if (from == 0 || from >= begin + bytes.size()) continue;
+    if (entry.end.load(std::memory_order_relaxed) <= begin) continue;
+    if (entry.number.load(std::memory_order_relaxed) >= since) return true;
+  }
+  return false;
 }
 
 bool MappingSearch::feed(const char* text, size_t length) {
@@ -172,7 +197,10 @@ bool MappingSearch::feed(const char* text, size_t length) {
 }
 
 bool MappingSearch::endLine() {
-  if (start_ <= address_ && address_ < end_) return true;
+  if (start_ <= address_ && address_ < end_) {
+    facts_.end = end_;
+    return true;
+  }
   field_ = Field::kStart;
   start_ = end_ = 0;
   permissionIndex_ = 0;

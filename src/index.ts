@@ -12,6 +12,13 @@ export type { VersionState } from './lifecycle/version.js';
 export { type InferOptions, type InferResult, openRuntime, type Runtime } from './runtime.js';
 export { createServer, type ServingPluginOptions, servingPlugin } from './server/app.js';
 export type { ModelStatus } from './server/service.js';
+export {
+  type BuildProgress,
+  type BuildTableOptions,
+  type BuiltVersion,
+  buildTable,
+} from './sparse/builder.js';
+export { type HashKeysOptions, hashKeys } from './sparse/hash-keys.js';
 export type {
   Combiner,
   Gathered,
@@ -20,6 +27,14 @@ export type {
   MissingPolicy,
   RowType,
 } from './sparse/local-table.js';
+export type { Manifest } from './sparse/manifest.js';
+export {
+  type ComparedTables,
+  compactTable,
+  diffTables,
+  type RebuildOptions,
+  writeDelta,
+} from './sparse/rebuild.js';
 export { type OpenTableOptions, openTable } from './sparse/table.js';
 export { type Datatype, datatypes } from './tensor/datatype.js';
 export {

@@ -14,11 +14,11 @@ import { type SlabMemory, SlotAllocator } from './instance/slab.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
 import { Preparer } from './model/preparer.js';
-import { isAlive, processIdentity } from './process-identity.js';
 import { ModelService } from './model-service.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
+import { isAlive, processIdentity } from './process-identity.js';
 import { findAllModels, type RepositoryEntry } from './repository/layout.js';
 import type { ModelStatus } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
@@ -98,6 +98,7 @@ export class Runtime {
   readonly service: ModelService;
   readonly #logger: Logger;
   readonly #groups: readonly InstanceGroup[];
+  readonly #mainInstance: MainInstance | undefined;
   readonly #scheduler: Scheduler;
   readonly #slots: SlotAllocator;
   readonly #queueBytes: ByteBudget;
@@ -139,10 +140,11 @@ export class Runtime {
       identity: processIdentity(process.pid),
       isAlive,
     });
+    this.#mainInstance = config.idlePath === 'auto' ? new MainInstance() : undefined;
     const loader = new ModelLoader({
       config,
       groups: this.#groups,
-      mainInstance: config.idlePath === 'auto' ? new MainInstance() : undefined,
+      mainInstance: this.#mainInstance,
       preparer: this.#preparer,
       scheduler: this.#scheduler,
       slots: this.#slots,
@@ -261,6 +263,10 @@ export class Runtime {
     this.#scheduler.close();
     for (const version of this.#registry.versions()) if (version.served) version.state = 'unloaded';
     await Promise.all(this.#groups.map((group) => group.close()));
+    for (const version of this.#registry.versions()) {
+      await this.#mainInstance?.unload(version.id);
+      version.served?.tables.close();
+    }
     this.#slots.close();
     clearInterval(this.#holdLoop);
     this.#metrics.close();

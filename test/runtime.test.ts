@@ -312,7 +312,7 @@ test('a CommonJS service loads the package by its name', async () => {
   const file = join(root, 'dist', `commonjs-${process.pid}.cjs`);
   writeFileSync(
     file,
-    `const { openRuntime, load } = require('onnx-serving');
+    `const { buildTable, compactTable, diffTables, load, openRuntime, openTable, writeDelta } = require('onnx-serving');
      (async () => {
        const { tensor, ServingError } = await load();
        const rt = await openRuntime({ models: [{ path: process.argv[2] }], cacheDir: process.argv[3], threads: 1 });
@@ -320,11 +320,21 @@ test('a CommonJS service loads the package by its name', async () => {
        const error = await rt.infer('nothing', {}).catch((e) => e);
        console.log('answered', outputs.probability.data[0] > 0.9, error instanceof ServingError, error.code);
        await rt.close();
+       const rows = process.argv[3] + '/rows.txt';
+       const place = process.argv[3] + '/table';
+       require('node:fs').writeFileSync(rows, '7:1 2\\n');
+       for (const mode of ['base', 'delta']) await buildTable({ output: place, inputs: [rows], mode });
+       await compactTable(place);
+       const { difference } = await diffTables(place + '/2', place);
+       await writeDelta(place, place + '/1', place);
+       const table = await openTable(place);
+       console.log('gathered', table.version, difference.changed, table.gather(BigUint64Array.of(7n)).rows.join());
      })();`,
   );
   try {
     const ended = await run([file, join(root, 'examples/ring'), directory], directory);
     assert.match(ended.out, /answered true true SRV_MODEL_NOT_FOUND/, ended.err);
+    assert.match(ended.out, /gathered 4 0 1,2/, ended.err);
     assert.equal(ended.code, 0, ended.err);
   } finally {
     removeDirectory(file);
@@ -356,7 +366,17 @@ function run(
 
 test('require gives the functions at once, and the rest with load', () => {
   const required = createRequire(import.meta.url)('onnx-serving') as Record<string, unknown>;
-  assert.deepEqual(Object.keys(required).toSorted(), ['createServer', 'load', 'openRuntime']);
+  const names = [
+    'buildTable',
+    'compactTable',
+    'createServer',
+    'diffTables',
+    'load',
+    'openRuntime',
+    'openTable',
+    'writeDelta',
+  ];
+  assert.deepEqual(Object.keys(required).toSorted(), names);
 });
 
 test('the plugin serves under its prefix and changes nothing else of its host', async (t) => {

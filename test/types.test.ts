@@ -1,15 +1,28 @@
 /** What the public types say; the compiler is the judge. Nothing here runs but the imports. */
 import { test } from 'node:test';
 import {
+  type BuildTableOptions,
+  type BuiltVersion,
+  buildTable,
+  type Combiner,
+  compactTable,
   type Datatype,
+  diffTables,
   type ErrorCode,
   type errorCodes,
+  type Gathered,
+  type GatherOptions,
+  hashKeys,
   type InferOptions,
   type InferResult,
   type LocalTable,
+  type Manifest,
+  type MissingPolicy,
   type ModelStatus,
+  type OpenTableOptions,
   openRuntime,
   openTable,
+  type RowType,
   type Runtime,
   type RuntimeOptions,
   type ServerOptions,
@@ -19,6 +32,7 @@ import {
   type Tensor,
   type TensorMap,
   tensor,
+  writeDelta,
 } from '../src/index.js';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -79,18 +93,7 @@ test('the public types accept what is right and refuse what is wrong', () => {
     rt.config.threads = 3;
     await rt.close({ timeoutMs: 5 });
   };
-  const gather = async (): Promise<void> => {
-    using table = await openTable('./table', { version: 2, inMem: true });
-    true satisfies Equal<typeof table, LocalTable>;
-    const { rows, missing } = table.gather(BigUint64Array.of(1n), {
-      combiner: 'sum',
-      offsets: Uint32Array.of(0),
-    });
-    [rows.length, missing] satisfies number[];
-    // @ts-expect-error keys are 64-bit numbers
-    table.gather([1n]);
-  };
-  void [narrowed, use, gather, openRuntime, servingPlugin];
+  void [narrowed, use, openRuntime, servingPlugin];
 
   const error = new ServingError('SRV_QUEUE_FULL', 'full');
   true satisfies Equal<typeof error.code, ErrorCode>;
@@ -99,4 +102,64 @@ test('the public types accept what is right and refuse what is wrong', () => {
     new ServingError('SRV_NOTHING', 'nothing');
   void wrong;
   'SRV_QUEUE_FULL' satisfies keyof typeof errorCodes;
+});
+
+test('the public types of tables accept what is right and refuse what is wrong', () => {
+  ({ version: 3, inMem: true, verify: true }) satisfies OpenTableOptions;
+  // @ts-expect-error as in model.json; here it is inMem
+  ({ in_mem: true }) satisfies OpenTableOptions;
+  const gathers: readonly GatherOptions[] = [
+    {},
+    { out: new Float32Array(4), missing: 'default', defaultRow: Float32Array.of(1, 2) },
+    {
+      combiner: 'sqrtn',
+      offsets: Int32Array.of(0),
+      weights: Float32Array.of(1),
+      missingBits: new Uint8Array(1),
+    },
+    { combiner: 'sum', offsets: BigInt64Array.of(0n), missing: 'error' },
+  ];
+  // @ts-expect-error no combiner is no option, not a name
+  ({ combiner: 'none' }) satisfies GatherOptions;
+  // @ts-expect-error rows are float32
+  ({ out: new Float64Array(4) }) satisfies GatherOptions;
+  // @ts-expect-error offsets are integers in a typed array
+  ({ combiner: 'sum', offsets: [0] }) satisfies GatherOptions;
+  true satisfies Equal<Combiner, 'sum' | 'mean' | 'sqrtn'>;
+  true satisfies Equal<MissingPolicy, 'zeros' | 'default' | 'error'>;
+  true satisfies Equal<RowType, 'f32' | 'f16' | 'int8' | 'bytes'>;
+  ({
+    output: 't',
+    inputs: ['rows'],
+    dtype: 'int8',
+    shardNum: 4,
+    defaultRow: 'mean',
+  }) satisfies BuildTableOptions;
+  // @ts-expect-error a table needs a place
+  ({ inputs: ['rows'] }) satisfies BuildTableOptions;
+
+  const use = async (): Promise<void> => {
+    using table = await openTable('t', { version: 2, inMem: true });
+    true satisfies Equal<typeof table, LocalTable>;
+    const gathered = table.gather(BigUint64Array.of(1n), gathers[0]);
+    true satisfies Equal<typeof gathered, Gathered>;
+    [gathered.rows.length, gathered.missing] satisfies number[];
+    // @ts-expect-error keys are 64-bit numbers
+    table.gather([1n]);
+    // @ts-expect-error and integers
+    table.gather(Float64Array.of(1));
+    const built: BuiltVersion = await buildTable({ output: 't', inputs: ['rows'] });
+    true satisfies Equal<typeof built.manifest, Manifest>;
+    // @ts-expect-error a version never changes
+    built.manifest.version = 2;
+    const folded = await compactTable('t', { version: 2, threads: 1 });
+    true satisfies Equal<typeof folded, BuiltVersion>;
+    const { difference } = await diffTables('a', 'b');
+    true satisfies Equal<typeof difference.added, number>;
+    await writeDelta('a', 'b', 'a', { signal: new AbortController().signal });
+    table.gather(hashKeys(['text'], { function: 'murmur3', seed: 7n, modulus: 1000 }));
+    // @ts-expect-error no hash function of stages
+    hashKeys(['text'], { function: 'md5' });
+  };
+  void use;
 });

@@ -50,7 +50,7 @@ for name in "${names[@]}"; do
   if [ -d "fuzz/corpus/$name" ]; then cp -r "fuzz/corpus/$name/." "$out/corpus-$name"; fi
   echo "== $name: $seconds s"
   findings=${FINDINGS:-${TMPDIR:-/tmp}}/onnx-serving-fuzz-$name-
-  if ! "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 \
+  if ! "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=32768 -print_final_stats=1 \
     -verbosity=0 -artifact_prefix="$findings" "$out/corpus-$name"; then
     echo "$name: a finding; its input is kept as $findings*" >&2
     exit 1

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "../table/float16.h"
+#include "../float16.h"
 
 namespace onnx_serving {
 namespace {

@@ -3,13 +3,13 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include "float16.h"
+#include "../float16.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,f16c,bmi"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,f16c,bmi,bmi2"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,f16c,bmi")
+#pragma GCC target("avx2,f16c,bmi,bmi2")
 #endif
 
 namespace onnx_serving {

@@ -16,12 +16,12 @@ const GatherKernels* gatherKernels(const char* name) {
   if (std::strcmp(name, "avx512") == 0) {
     const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                     __builtin_cpu_supports("bmi");
+                     __builtin_cpu_supports("bmi2");
     return has ? &kAvx512Kernels : nullptr;
   }
   // Every processor with AVX2 has F16C too.
   if (std::strcmp(name, "avx2") == 0)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") ? &kAvx2Kernels : nullptr;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? &kAvx2Kernels : nullptr;
 #endif
   return std::strcmp(name, "scalar") == 0 ? &kScalarKernels : nullptr;
 }

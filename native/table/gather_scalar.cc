@@ -1,6 +1,6 @@
 #include <bit>
 
-#include "float16.h"
+#include "../float16.h"
 #include "gather_plan.h"
 
 namespace onnx_serving {

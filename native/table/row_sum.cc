@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "float16.h"
+#include "../float16.h"
 
 namespace onnx_serving {
 namespace {

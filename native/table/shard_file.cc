@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../file_descriptor.h"
+#include "../mapped_file_guard.h"
 #include "../xxh64.h"
 
 namespace onnx_serving {
@@ -53,13 +54,11 @@ Result<std::shared_ptr<ShardFile>> ShardFile::open(const std::string& path, Resi
   } else {
     MapOptions options;
     options.advice = Advice::kRandom;
+    shard->faultsBefore_ = MappedFileGuard::faults();
     Result<std::shared_ptr<MappedFile>> mapped = MappedFile::open(path, options);
     if (!mapped.ok()) return mapped.status();
     shard->mapped_ = std::move(mapped.value());
     shard->bytes_ = shard->mapped_->bytes();
-    struct stat facts;
-    if (stat(path.c_str(), &facts) != 0) return ioError("look at", path, errno);
-    shard->inode_ = facts.st_ino;
   }
   Result<ShardHeader> header = decodeHeader(path, shard->bytes_, shard->bytes_.size());
   if (!header.ok()) return header.status();
@@ -104,6 +103,10 @@ Status ShardFile::readInto(const std::string& path) {
   (void)mprotect(start, size, PROT_READ);
   bytes_ = {start, size};
   return {};
+}
+
+bool ShardFile::hasLostPages() const {
+  return mapped_ != nullptr && MappedFileGuard::hasLost(bytes_, faultsBefore_);
 }
 
 ShardView ShardFile::view() const {

@@ -39,8 +39,8 @@ class ShardFile {
   const ShardHeader& header() const { return header_; }
   /** The file's digest: the hash of its header, which holds the hash of its checksums. */
   uint64_t digest() const { return digest_; }
-  /** Inode of a mapped file; 0 for one in memory. */
-  uint64_t inode() const { return inode_; }
+  /** Whether the mapped file was cut and its pages read as zeros now; never for one in memory. */
+  bool hasLostPages() const;
   /** The shard as a lookup wants it; valid while this object lives. */
   ShardView view() const;
   /** Keys that a delta deletes, ascending. */
@@ -63,7 +63,8 @@ class ShardFile {
   std::string path_;
   ShardHeader header_;
   uint64_t digest_ = 0;
-  uint64_t inode_ = 0;
+  /** `MappedFileGuard::faults` before it was mapped. */
+  uint64_t faultsBefore_ = 0;
   std::shared_ptr<MappedFile> mapped_;
   /** Memory of kInMemory: what was asked of mmap, with room to begin on a huge page. */
   void* memory_ = nullptr;

@@ -120,23 +120,32 @@ napi_value tableFacts(napi_env env, napi_callback_info info) {
   return object;
 }
 
-/** tableDigests(handle): the digest of every file, snapshot first, as 64-bit integers. */
-napi_value tableDigests(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, "tableDigests");
+/** tableShards(handle): { digest, hashSeed, rows, deletes } of every file, snapshot first. */
+napi_value tableShards(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, "tableShards");
   const SharedTable table = tableOf(arguments, 0);
   if (!arguments.ok()) return arguments.raise();
-  napi_value digests;
-  napi_create_array(env, &digests);
+  napi_value shards;
+  napi_create_array(env, &shards);
   uint32_t at = 0;
+  const auto setInteger = [env](napi_value object, const char* name, uint64_t integer) {
+    napi_value value;
+    napi_create_bigint_uint64(env, integer, &value);
+    napi_set_named_property(env, object, name, value);
+  };
   const auto add = [&](const std::shared_ptr<ShardFile>& shard) {
-    napi_value digest;
-    napi_create_bigint_uint64(env, shard->digest(), &digest);
-    napi_set_element(env, digests, at++, digest);
+    napi_value object;
+    napi_create_object(env, &object);
+    setInteger(object, "digest", shard->digest());
+    setInteger(object, "hashSeed", shard->header().hashSeed);
+    setNumber(env, object, "rows", static_cast<double>(shard->header().rows));
+    setNumber(env, object, "deletes", static_cast<double>(shard->header().deletes));
+    napi_set_element(env, shards, at++, object);
   };
   for (const auto& shard : table->snapshot()) add(shard);
   for (const auto& delta : table->deltas())
     for (const auto& shard : delta) add(shard);
-  return digests;
+  return shards;
 }
 
 /** A typed array of 64-bit integers, signed or not. */
@@ -219,7 +228,9 @@ class CountTask : public AsyncTask {
  public:
   explicit CountTask(SharedTable table) : table_(std::move(table)) {}
   Status execute() override {
-    rows_ = table_->rows();
+    Result<uint64_t> rows = table_->rows();
+    if (!rows.ok()) return rows.status();
+    rows_ = rows.value();
     return {};
   }
   napi_value result(napi_env env) override {
@@ -334,7 +345,7 @@ void exportTable(napi_env env, napi_value exports) {
   exportFunction(env, exports, "openTable", openTable);
   exportFunction(env, exports, "closeTable", closeTable);
   exportFunction(env, exports, "tableFacts", tableFacts);
-  exportFunction(env, exports, "tableDigests", tableDigests);
+  exportFunction(env, exports, "tableShards", tableShards);
   exportFunction(env, exports, "tableGather", tableGather);
   exportFunction(env, exports, "tableRow", tableRow);
   exportFunction(env, exports, "tableRows", tableRows);

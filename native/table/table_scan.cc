@@ -17,12 +17,20 @@ class Walk {
   /** @param part a shard of the snapshot, or the number of shards for the changes of deltas */
   Walk(const TableVersion& table, size_t part) : table_(table) {
     if (part < table.snapshot().size()) {
-      cursor_ = std::make_unique<RowCursor>(*table.snapshot()[part]);
+      shard_ = table.snapshot()[part].get();
+      cursor_ = std::make_unique<RowCursor>(*shard_);
     } else if (table.overlay() != nullptr) {
       table.overlay()->forEach([this](uint64_t key, const std::byte* row) {
         if (row != Overlay::deletedRow()) changes_.push_back({key, row});
       });
     }
+  }
+
+  /** SRV_TABLE_CORRUPT when a shard was found to hold fewer or more keys than its header says; at the end. */
+  Status requireAll() const {
+    if (cursor_ == nullptr || seen_ == shard_->header().rows) return {};
+    return {code::kTableCorrupt, shard_->path() + ": the buckets hold " + std::to_string(seen_) +
+                                     " rows, the header says " + std::to_string(shard_->header().rows)};
   }
 
   bool next(uint64_t& key, const std::byte*& row) {
@@ -33,8 +41,10 @@ class Walk {
       ++at_;
       return true;
     }
-    while (cursor_->next(key, row))
+    while (cursor_->next(key, row)) {
+      ++seen_;
       if (!isChanged(key)) return true;
+    }
     return false;
   }
 
@@ -48,7 +58,9 @@ class Walk {
   }
 
   const TableVersion& table_;
+  const ShardFile* shard_ = nullptr;
   std::unique_ptr<RowCursor> cursor_;
+  uint64_t seen_ = 0;
   std::vector<Overlay::Entry> changes_;
   size_t at_ = 0;
 };
@@ -76,8 +88,10 @@ class ScanSource : public RowSource {
         rows_.push_back(row);
       }
       if (Status taken = takeBlock(out); !taken.ok()) return taken;
+      // What is folded into other files must not be the zeros of a file that was cut.
+      if (Status sound = table_->requireSoundFiles(); !sound.ok()) return sound;
     }
-    return {};
+    return hasMore ? Status() : walk_.requireAll();
   }
 
  private:

@@ -65,6 +65,10 @@ Result<std::vector<std::shared_ptr<ShardFile>>> openShards(const std::vector<std
   return shards;
 }
 
+Status damagedDelta(const ShardFile& shard) {
+  return {code::kTableCorrupt, shard.path() + ": the buckets of the delta are damaged"};
+}
+
 /** Tells a file from another one that was put at its path. */
 std::string identityOf(const std::string& path) {
   struct stat facts = {};
@@ -93,6 +97,10 @@ Result<std::shared_ptr<const TableVersion>> TableVersion::open(const TableFiles&
   }
   if (!version->deltas_.empty()) {
     version->overlay_ = std::make_unique<Overlay>(changes);
+    if (!version->overlay_->isOpen()) {
+      return Status(code::kOutOfMemory, "no memory for the " + std::to_string(changes) +
+                                            " changes of the deltas on " + files.snapshot[0]);
+    }
     for (const auto& delta : version->deltas_)
       if (Status added = version->addDelta(delta); !added.ok()) return added;
   }
@@ -111,7 +119,9 @@ Result<std::shared_ptr<const TableVersion>> TableVersion::openShared(const Table
   const std::lock_guard lock(mutex);
   std::erase_if(open, [](const auto& entry) { return entry.second.expired(); });
   if (const auto found = open.find(name); found != open.end())
-    if (std::shared_ptr<const TableVersion> version = found->second.lock()) return version;
+    if (std::shared_ptr<const TableVersion> version = found->second.lock())
+      // The files may be whole again, but not the mapping that saw them cut.
+      if (version->requireSoundFiles().ok()) return version;
   auto opened = TableVersion::open(files, residence);
   if (opened.ok()) open[name] = opened.value();
   return opened;
@@ -125,18 +135,19 @@ Status TableVersion::addDelta(const std::vector<std::shared_ptr<ShardFile>>& del
     uint64_t seen = 0;
     while (cursor.next(key, row)) {
       // The overlay has room for as many keys as the header says.
-      if (row == nullptr || ++seen > shard->header().rows)
-        return {code::kTableCorrupt, shard->path() + ": the buckets of the delta are damaged"};
+      if (row == nullptr || ++seen > shard->header().rows) return damagedDelta(*shard);
       overlay_->set(key, row);
     }
+    if (seen != shard->header().rows) return damagedDelta(*shard);
     for (const uint64_t deleted : shard->deletedKeys()) overlay_->erase(deleted);
   }
   return {};
 }
 
-uint64_t TableVersion::rows() const {
+Result<uint64_t> TableVersion::rows() const {
   uint64_t total = 0;
   for (const auto& shard : snapshot_) total += shard->header().rows;
+  if (Status sound = requireSoundFiles(); !sound.ok()) return sound;
   if (overlay_ == nullptr) return total;
   // Keys of the overlay: those with a row that the snapshot lacks come on top, those deleted that it has go.
   std::vector<uint64_t> keys;
@@ -150,6 +161,7 @@ uint64_t TableVersion::rows() const {
   plan.overlay = nullptr;
   plan.rows = rows.data();
   (void)bestGatherKernels().gather(plan);
+  if (Status sound = requireSoundFiles(); !sound.ok()) return sound;
   for (size_t i = 0; i < keys.size(); ++i) {
     const bool wasThere = rows[i] != nullptr;
     if (isDeleted[i] && wasThere) --total;
@@ -256,21 +268,22 @@ Result<std::optional<std::span<const std::byte>>> TableVersion::find(uint64_t ke
 }
 
 Status TableVersion::requireSoundFiles() const {
-  if (MappedFileGuard::faults() == 0) return {};
-  const std::vector<uint64_t> inodes = MappedFileGuard::faultedInodes();
-  const auto isLost = [&](const std::shared_ptr<ShardFile>& shard) {
-    return shard->inode() != 0 && std::find(inodes.begin(), inodes.end(), shard->inode()) != inodes.end();
+  const ShardFile* lost = lost_.load(std::memory_order_acquire);
+  const uint64_t faults = MappedFileGuard::faults();
+  if (lost == nullptr && faults == knownFaults_.load(std::memory_order_acquire)) return {};
+  const auto look = [&lost](const std::vector<std::shared_ptr<ShardFile>>& shards) {
+    for (const auto& shard : shards)
+      if (lost == nullptr && shard->hasLostPages()) lost = shard.get();
   };
-  const auto lost = [&](const std::shared_ptr<ShardFile>& shard) {
-    return Status(code::kTableCorrupt,
-                  shard->path() + " was truncated while it was mapped; its rows cannot be trusted");
-  };
-  for (const auto& shard : snapshot_)
-    if (isLost(shard)) return lost(shard);
-  for (const auto& delta : deltas_)
-    for (const auto& shard : delta)
-      if (isLost(shard)) return lost(shard);
-  return {};
+  look(snapshot_);
+  for (const auto& delta : deltas_) look(delta);
+  if (lost == nullptr) {
+    knownFaults_.store(faults, std::memory_order_release);
+    return {};
+  }
+  lost_.store(lost, std::memory_order_release);
+  return {code::kTableCorrupt,
+          lost->path() + " was truncated while it was mapped; its rows cannot be trusted"};
 }
 
 }  // namespace onnx_serving

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -60,7 +61,7 @@ class TableVersion {
   uint32_t dim() const { return first_.dim; }
   uint32_t shards() const { return first_.shards; }
   /** Keys that have a row. Counts the overlay's keys in the snapshot anew: not for a hot path. */
-  uint64_t rows() const;
+  Result<uint64_t> rows() const;
   /** Memory that is this process's own: the overlay. */
   uint64_t overlayBytes() const { return overlay_ == nullptr ? 0 : overlay_->bytes(); }
 
@@ -85,13 +86,14 @@ class TableVersion {
   const std::vector<std::vector<std::shared_ptr<ShardFile>>>& deltas() const { return deltas_; }
   /** Null without deltas. */
   const Overlay* overlay() const { return overlay_.get(); }
+  /** SRV_TABLE_CORRUPT from the moment on that a mapped file has lost pages; for whoever reads rows himself.
+   */
+  Status requireSoundFiles() const;
 
  private:
   TableVersion() = default;
   Status addDelta(const std::vector<std::shared_ptr<ShardFile>>& delta);
   GatherPlan planOf(std::span<const uint64_t> keys) const;
-  /** SRV_TABLE_CORRUPT once a mapped file has lost pages. */
-  Status requireSoundFiles() const;
 
   ShardHeader first_;
   std::vector<std::shared_ptr<ShardFile>> snapshot_;
@@ -99,6 +101,10 @@ class TableVersion {
   std::vector<ShardView> views_;
   std::unique_ptr<Overlay> overlay_;
   std::vector<float> zeros_;
+  /** Replacements by the guard that were looked at. */
+  mutable std::atomic<uint64_t> knownFaults_{0};
+  /** The file that lost pages: they stay zeros, so it stays lost. */
+  mutable std::atomic<const ShardFile*> lost_{nullptr};
 };
 
 }  // namespace onnx_serving

@@ -3,7 +3,7 @@
 #include <random>
 #include <string_view>
 
-#include "../table/float16.h"
+#include "../float16.h"
 #include "../table/gather_plan.h"
 #include "check.h"
 #include "table_files.h"
@@ -94,7 +94,7 @@ Model makeModel(const std::string& directory, RowType type, uint32_t dim, uint32
   if (!opened.ok()) std::fprintf(stderr, "%s\n", opened.status().message().c_str());
   CHECK(opened.ok());
   model.table = opened.value();
-  CHECK(model.table->rows() == model.rows.size());
+  CHECK(model.table->rows().value() == model.rows.size());
   return model;
 }
 

@@ -27,6 +27,10 @@ constexpr Test kTests[] = {
     {"row_encoder", testRowEncoder},
     {"table_build", testTableBuild},
     {"table_build_threads", testTableBuildThreads},
+    {"overlay", testOverlay},
+    {"id_hash", testIdHash},
+    {"gather", testGather},
+    {"table_race", testTableRace},
     {"xxh64", testXxh64},
 };
 

@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "../table/float16.h"
+#include "../float16.h"
 #include "check.h"
 #include "tests.h"
 

@@ -24,7 +24,7 @@ export function registerTableLooks(table: Command, stdout: Output = process.stdo
     .command('get')
     .description('Print the rows of keys as key:values. Ends with 1 when a key is missing.')
     .argument('<table>', 'directory of a table, or of one of its versions')
-    .argument('<key...>', 'keys, decimal')
+    .argument('<key...>', 'keys, decimal', collectKey)
     .addOption(versionOption())
     .addOption(
       new Option('--values <form>', 'how rows of bytes are printed').choices(['text', 'hex']).default('text'),
@@ -32,12 +32,12 @@ export function registerTableLooks(table: Command, stdout: Output = process.stdo
     .action(
       async (
         directory: string,
-        keys: string[],
+        keys: readonly bigint[],
         flags: LookFlags & { readonly values: 'text' | 'hex' },
       ): Promise<void> => {
         const { openTable } = await import('../sparse/table.js');
         using opened = await openTable(directory, versionOf(flags));
-        for (const key of keys.map(parseKey)) {
+        for (const key of keys) {
           const text = rowText(opened, key, flags.values);
           if (text === undefined) process.exitCode = 1;
           stdout.write(`${key}:${text ?? ' missing'}\n`);
@@ -46,7 +46,9 @@ export function registerTableLooks(table: Command, stdout: Output = process.stdo
     );
   table
     .command('verify')
-    .description('Compare every block of every file of a version with its checksum, and every key with its place.')
+    .description(
+      'Compare every block of every file of a version with its checksum, and every key with its place.',
+    )
     .argument('<table>', 'directory of a table, or of one of its versions')
     .addOption(versionOption())
     .action(async (directory: string, flags: LookFlags) => {
@@ -54,7 +56,9 @@ export function registerTableLooks(table: Command, stdout: Output = process.stdo
       const resolved = await resolveTable(directory, versionOf(flags));
       const startedAt = performance.now();
       const bytes = await verifyTable(resolved, (path, size) => stdout.write(`ok ${path} ${size} bytes\n`));
-      stdout.write(`${resolved.label}: ${bytes} bytes are sound, ${durationText(performance.now() - startedAt)}\n`);
+      stdout.write(
+        `${resolved.label}: ${bytes} bytes are sound, ${durationText(performance.now() - startedAt)}\n`,
+      );
     });
 }
 
@@ -70,9 +74,9 @@ function versionOf({ version }: LookFlags): { readonly version?: number } {
   return version === undefined ? {} : { version };
 }
 
-function parseKey(text: string): bigint {
-  if (/^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n) return BigInt(text);
-  throw new InvalidArgumentError(`Expected a key from 0 to 18446744073709551615, got ${text}.`);
+function collectKey(text: string, before: readonly bigint[] = []): readonly bigint[] {
+  if (/^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n) return [...before, BigInt(text)];
+  throw new InvalidArgumentError('Expected a key from 0 to 18446744073709551615.');
 }
 
 function rowText(table: LocalTable, key: bigint, values: 'text' | 'hex'): string | undefined {
@@ -84,7 +88,9 @@ function rowText(table: LocalTable, key: bigint, values: 'text' | 'hex'): string
 
 /** The shortest decimal that reads back as the same float32. */
 function shortest(value: number): string {
-  for (let digits = 1; digits < 9; digits++) {
+  if (Object.is(value, -0)) return '-0';
+  // Nine digits tell every float32 from the next; what is left are NaN and the infinities.
+  for (let digits = 1; digits <= 9; digits++) {
     const text = value.toPrecision(digits);
     if (Math.fround(Number(text)) === value) return String(Number(text));
   }
@@ -107,7 +113,7 @@ async function describe(directory: string, flags: LookFlags & { readonly json?: 
     ['shards', String(manifest.shard_num)],
     ['bytes', `${bytes}${rows > 0 ? `, ${(bytes / rows).toFixed(1)} a row` : ''}`],
     ['default row', manifest.default_row ? 'yes' : 'none'],
-    ...(manifest.model ? [['model', `${manifest.model.name} version ${manifest.model.version}`]] : []),
+    ...(resolved.model ? [['model', `${resolved.model.name} version ${resolved.model.version}`]] : []),
   ];
   const versions = manifests.map(({ version, kind, parent, rows, deletes, created, compacts }) => [
     String(version),

@@ -44,7 +44,10 @@ export function registerTableRebuilds(
     .description('Say how table B differs from table A, or write the delta that turns A into B.')
     .argument('<a>', 'directory of a table, or of one of its versions')
     .argument('<b>', 'directory of a table, or of one of its versions')
-    .option('-o, --output <table>', 'write the delta, as the next version of this table, which holds that of A')
+    .option(
+      '-o, --output <table>',
+      'write the delta, as the next version of this table, which holds that of A',
+    )
     .option(memory, memoryText, memorySize)
     .action(async (a: string, b: string, flags: RebuildFlags & { readonly output?: string }) => {
       const { diffTables, writeDelta } = await import('../sparse/rebuild.js');

@@ -117,7 +117,7 @@ export const embeddingSettingsSchema = Type.Object(
         minLength: 1,
         defaultText: 'not ragged',
         description:
-          'Ragged rows: ids is [N], and this INT64 or INT32 input [B] says how many of them each row has.',
+          'Ragged rows: ids is [N], and this INT64 input [B] (INT32 where the network takes it so) says how many of them each row has.',
       }),
     ),
     offsets: Type.Optional(
@@ -125,7 +125,7 @@ export const embeddingSettingsSchema = Type.Object(
         minLength: 1,
         defaultText: 'not ragged',
         description:
-          'Ragged rows: ids is [N], and this INT64 or INT32 input [B] says where the ids of each row start.',
+          'Ragged rows: ids is [N], and this INT64 input [B] (INT32 where the network takes it so) says where the ids of each row start. Requests do not merge where the network takes it too.',
       }),
     ),
     weights: Type.Optional(

@@ -31,6 +31,10 @@ export interface EmbeddingPlan {
   readonly ragged: ReadonlyMap<number, number>;
   /** Public inputs whose first dimension is not that of rows. */
   readonly raggedInputs: ReadonlySet<number>;
+  /** Public inputs that stages read, those that the network takes too among them. */
+  readonly stageInputs: ReadonlySet<number>;
+  /** False where the network takes offsets itself, which count from the first id of their own request. */
+  readonly canMerge: boolean;
   /**
    * Makes the inputs of a job: what the network takes, then the keys, lengths and weights of every stage.
    *
@@ -63,9 +67,12 @@ export function planEmbeddings(
   }
   const inputs = signature.inputs.filter((_, index) => !targets.has(graphInputs[index]!.name));
   const fed = inputs.length;
+  const stageInputs = new Set<number>();
   const indexOf = (spec: TensorSpec, stage: number): number => {
     const known = inputs.findIndex(({ name }) => name === spec.name);
-    if (known < 0) return inputs.push(spec) - 1;
+    const index = known < 0 ? inputs.push(spec) - 1 : known;
+    stageInputs.add(index);
+    if (known < 0) return index;
     const { datatype, shape } = inputs[known]!;
     if (datatype !== spec.datatype || !fits(shape, spec.shape)) {
       throw misfit(
@@ -82,6 +89,12 @@ export function planEmbeddings(
   const rooms: TargetRoom[] = [];
   const ragged = new Map<number, number>();
   const raggedInputs = new Set<number>();
+  let canMerge = true;
+  /** Notes an input that has an element for each id, and the job input that the network gets of it, if any. */
+  const setRagged = (input: number, lengths: number): void => {
+    raggedInputs.add(input);
+    if (input < fed) ragged.set(input, lengths);
+  };
   const encoders: ((inputs: readonly Tensor[]) => readonly Tensor[])[] = [];
   let jobInputs = fed;
   for (const [index, stage] of settings.entries()) {
@@ -104,7 +117,8 @@ export function planEmbeddings(
       raggedInput = { name, input, ids: ids[0]!, kind: stage.lengths === undefined ? 'offsets' : 'lengths' };
       lengths = jobInputs++;
       ragged.set(keys, lengths);
-      raggedInputs.add(ids[0]!);
+      setRagged(ids[0]!, lengths);
+      if (raggedInput.kind === 'offsets' && input < fed) canMerge = false;
     }
     let weights: number | undefined;
     let weightsInput = 0;
@@ -114,7 +128,7 @@ export function planEmbeddings(
       weights = jobInputs++;
       if (lengths !== undefined) {
         ragged.set(weights, lengths);
-        raggedInputs.add(weightsInput);
+        setRagged(weightsInput, lengths);
       }
     }
     encoders.push((sent) => {
@@ -155,6 +169,8 @@ export function planEmbeddings(
     targets: rooms,
     ragged,
     raggedInputs,
+    stageInputs,
+    canMerge,
     encode: (sent) => {
       const made: Tensor[] = sent.slice(0, fed);
       for (const encode of encoders) made.push(...encode(sent));
@@ -179,19 +195,29 @@ function targetShape(
   const inner = target.shape.slice(1);
   const free = inner.filter((size) => size === -1).length;
   const known = inner.reduce((product, size) => (size === -1 ? product : product * size), 1);
-  const isFixed = free === 0 && known === perRow;
-  // One free dimension is what the others leave; of two or more nobody could tell which is the slots'.
-  const isFree = free === 1 && (perRow === -1 ? known === dim || known === 1 : perRow % known === 0);
-  // A network that leaves all dimensions free gets [rows, slots, dim], or [rows, dim] where that is its rank.
-  const isAny = free === 2 && inner.length === 2;
-  if (target.shape[0] === -1 && (isFixed || isFree)) return inner;
-  if (target.shape[0] === -1 && isAny) return [-1, dim];
+  // The one free dimension is what the others leave; of two nobody could tell which is the slots', but for a network
+  // that gets [rows, slots, dim], or [rows, dim] where that is its rank.
+  const wanted = free === 2 && inner.length === 2 ? [-1, dim] : inner;
+  if (target.shape[0] === -1) {
+    if (free === 0 && known === perRow) return inner;
+    if (wanted !== inner) return perRow === -1 ? wanted : [perRow / dim, dim];
+    if (free === 1 && perRow !== -1 && perRow % known === 0) {
+      return inner.map((size) => (size === -1 ? perRow / known : size));
+    }
+    if (free === 1 && perRow === -1 && (known === 1 || (known === dim && productBehindFree(inner) === dim)))
+      return inner;
+  }
   const gives = perRow === -1 ? `any number of rows of ${dim}` : `${perRow} numbers`;
   throw misfit(
     label,
     index,
     `it gives ${gives} for each row of a request, but "${stage.target}" takes [${target.shape}]`,
   );
+}
+
+/** Rows stand one behind the other where the dimensions behind the free one hold a row. */
+function productBehindFree(dims: readonly number[]): number {
+  return dims.slice(dims.indexOf(-1) + 1).reduce((product, size) => product * size, 1);
 }
 
 function defaultRowOf(

@@ -132,8 +132,8 @@ export class ModelLoader {
     );
     const signature = { inputs: plan.inputs, outputs: network.outputs };
     const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
-    const canMerge = mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
-    const wantedPadding = paddedInputs(signature, plan.fed, settings.padding ?? {}, label);
+    const canMerge = plan.canMerge && mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
+    const wantedPadding = paddedInputs(signature, plan.stageInputs, settings.padding ?? {}, label);
     const padding = canMerge ? wantedPadding : [];
     const rules: SignatureRules = {
       label: `'${version.name}'`,
@@ -164,7 +164,12 @@ export class ModelLoader {
     } satisfies Omit<LoadMessage, 'device'>;
     const loadTimes = await loadEverywhere(groups, message);
     const idleRunner = mainInstance && isQuick(prepared) ? mainInstance : undefined;
-    if (idleRunner) await idleRunner.load({ ...message, device: { name: 'main', provider: 'cpu' } });
+    try {
+      await idleRunner?.load({ ...message, device: { name: 'main', provider: 'cpu' } });
+    } catch (error) {
+      await Promise.all(groups.map((group) => group.unload(version.id)));
+      throw error;
+    }
     const batcher = new Batcher({
       label,
       versionId: version.id,
@@ -274,7 +279,7 @@ function isQuick(prepared: PreparedModel): boolean {
 /** The padding that the settings ask for, checked against the signature. */
 function paddedInputs(
   signature: Signature,
-  fed: number,
+  stageInputs: ReadonlySet<number>,
   settings: NonNullable<ModelSettings['padding']>,
   label: string,
 ): readonly PaddedInput[] {
@@ -288,7 +293,7 @@ function paddedInputs(
           `[${signature.inputs.map((one) => one.name).join(', ')}]`,
       );
     }
-    if (input >= fed) {
+    if (stageInputs.has(input)) {
       throw new ServingError(
         'SRV_BAD_CONFIG',
         `the settings of ${label} pad the input '${name}', which holds ids: ragged ids need no padding (lengths, offsets)`,

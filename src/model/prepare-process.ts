@@ -9,6 +9,7 @@ import { cpus } from 'node:os';
 import type { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
 import { errorToData, messageOf } from '../errors.js';
 import { hashFile } from '../native/binding.js';
+import { processIdentity } from '../process-identity.js';
 import { datatypeOfEngine, fixedDatatypes } from '../tensor/datatype.js';
 import type { Tensor, TensorMap } from '../tensor/tensor.js';
 import { baseSessionExtra, type Engine, type EngineSession, type EngineValue } from './engine-session.js';
@@ -22,7 +23,6 @@ import type {
 } from './prepare-messages.js';
 import { type CachedModel, prepareModel } from './prepare-model.js';
 import { PreparedCache } from './prepared-cache.js';
-import { processIdentity } from '../process-identity.js';
 
 type EngineModule = typeof import('onnxruntime-node');
 

@@ -56,6 +56,15 @@ export interface TableFacts {
   readonly overlayBytes: number;
 }
 
+/** What the header of a shard file says. */
+export interface TableShard {
+  /** The hash of the header, which covers all else. */
+  readonly digest: bigint;
+  readonly hashSeed: bigint;
+  readonly rows: number;
+  readonly deletes: number;
+}
+
 /** Whether the files of a table version are everything, or changes on top of another; the order is the addon's. */
 export const tableKinds = ['snapshot', 'delta'] as const;
 /** What a build does now; the order is the addon's. */
@@ -151,7 +160,7 @@ interface Tables {
   ): Promise<TableHandle>;
   closeTable(table: TableHandle): void;
   tableFacts(table: TableHandle): TableFacts;
-  tableDigests(table: TableHandle): bigint[];
+  tableShards(table: TableHandle): TableShard[];
   tableRows(table: TableHandle): Promise<number>;
   tableRow(table: TableHandle, key: bigint): Uint8Array | null;
   tableGather(
@@ -220,9 +229,9 @@ export function tableFacts(table: TableHandle): TableFacts {
   return addon<Tables>().tableFacts(table);
 }
 
-/** The digests of the files of a table: snapshot first, then each delta, shards in order. */
-export function tableDigests(table: TableHandle): readonly bigint[] {
-  return addon<Tables>().tableDigests(table);
+/** The files of a table: snapshot first, then each delta, shards in order. */
+export function tableShards(table: TableHandle): readonly TableShard[] {
+  return addon<Tables>().tableShards(table);
 }
 
 /** Counts the keys that have a row, in a pool thread: deltas are looked up in the snapshot. */

@@ -6,11 +6,12 @@ import {
   rowTypes,
   type TableFiles,
   type TableHandle,
-  tableDigests,
+  type TableShard,
   tableFacts,
   tableGather,
   tableRow,
   tableRows,
+  tableShards,
 } from '../native/tables.js';
 
 /** How the elements of rows are stored; `bytes` rows have a length each and are not gathered as floats. */
@@ -47,7 +48,7 @@ export interface LocalTableOptions {
   /** What messages call the table. */
   readonly label: string;
   readonly version: number;
-  /** The table's own row for missing keys; absent where it has none. */
+  /** The table's own row for missing keys, as long as its rows; absent where it has none. */
   readonly defaultRow?: readonly number[];
 }
 
@@ -96,16 +97,7 @@ export class LocalTable {
    * @throws SRV_IO, SRV_TABLE_CORRUPT, SRV_TABLE_UNSUPPORTED, SRV_TABLE_MISMATCH, SRV_OUT_OF_MEMORY
    */
   static async open(files: TableFiles, options: LocalTableOptions): Promise<LocalTable> {
-    const { defaultRow } = options;
-    const table = new LocalTable(await openTable(files, options.inMemory), options);
-    if (defaultRow && defaultRow.length !== table.dim) {
-      table.close();
-      throw new ServingError(
-        'SRV_TABLE_MISMATCH',
-        `table ${options.label}: the default row has ${defaultRow.length} elements, rows have ${table.dim}`,
-      );
-    }
-    return table;
+    return new LocalTable(await openTable(files, options.inMemory), options);
   }
 
   /**
@@ -165,9 +157,9 @@ export class LocalTable {
     return tableRows(this.#open());
   }
 
-  /** The digests of its files: snapshot first, then each delta, shards in order. */
-  digests(): readonly bigint[] {
-    return tableDigests(this.#open());
+  /** What the headers of its files say: snapshot first, then each delta, shards in order. */
+  files(): readonly TableShard[] {
+    return tableShards(this.#open());
   }
 
   /** The table as the addon knows it. Belongs to this object. */

@@ -12,7 +12,7 @@ import {
 import type { BuiltVersion } from './builder.js';
 import type { LocalTable } from './local-table.js';
 import { listVersions, type Manifest, readManifest } from './manifest.js';
-import { openResolved, type ResolvedTable, resolveTable } from './table.js';
+import { newestVersion, openResolved, type ResolvedTable, resolveTable, verifyTable } from './table.js';
 import { VersionWork } from './version-work.js';
 
 /** How a version is made of others. */
@@ -29,10 +29,11 @@ const defaultMemory = 1 << 30;
 
 /**
  * Folds a version and the deltas below it into a new snapshot, as the next version of the table. What serves the old
- * versions goes on with them.
+ * versions goes on with them. All blocks are compared with their checksums first: damage must not get new ones.
  *
  * @param directory of the table, or of the version to fold
- * @throws SRV_BAD_CONFIG when there are no deltas to fold, and what opening and building throw
+ * @throws SRV_BAD_CONFIG when there are no deltas to fold, or the snapshot would hide a newer version; SRV_TABLE_CORRUPT;
+ *   and what opening and building throw
  */
 export async function compactTable(
   directory: string,
@@ -47,12 +48,24 @@ export async function compactTable(
       `table ${label} is a snapshot already: there is nothing to fold`,
     );
   }
-  using table = await openResolved(resolved, false);
+  const root = dirname(resolved.directory);
+  requireGoOn(options);
+  // Taken before the look at what is newest: what is published from now on has a larger number, and is not hidden.
+  await using work = await openNextVersion(root);
+  const newest = await newestVersion(root, resolved.model);
+  if (newest !== manifest.version) {
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `version ${manifest.version} of ${root} cannot be compacted: the snapshot would hide the newer version ${newest}`,
+    );
+  }
+  using table = await openVerified(resolved, options);
   const scans: TableScan[] = [{ table: table.handle, what: 'all', areDeletes: false }];
-  return await rebuild(dirname(resolved.directory), manifest, scans, options, (next) => ({
+  return await rebuild(work, manifest, scans, options, (next) => ({
     ...next,
     kind: 'snapshot',
     compacts: manifest.version,
+    ...(resolved.model ? { model: resolved.model } : {}),
   }));
 }
 
@@ -69,7 +82,7 @@ export interface ComparedTables {
  * @throws SRV_TABLE_MISMATCH when their rows differ in kind, and what opening throws
  */
 export async function diffTables(from: string, to: string): Promise<ComparedTables> {
-  const pair = await openPair(from, to);
+  const pair = await openPair(from, to, (resolved) => openResolved(resolved, false));
   try {
     const difference = await compareTables(pair.fromTable.handle, pair.toTable.handle);
     return { from: pair.from, to: pair.to, difference };
@@ -79,7 +92,7 @@ export async function diffTables(from: string, to: string): Promise<ComparedTabl
 }
 
 /**
- * Writes the delta that turns one table into another.
+ * Writes the delta that turns one table into another. All blocks of both are compared with their checksums first.
  *
  * @param from the table, or version, that the delta changes
  * @param to what it becomes
@@ -93,7 +106,7 @@ export async function writeDelta(
   output: string,
   options: RebuildOptions = {},
 ): Promise<BuiltVersion> {
-  const pair = await openPair(from, to);
+  const pair = await openPair(from, to, (resolved) => openVerified(resolved, options));
   try {
     const { from: base, fromTable, toTable } = pair;
     if (base.manifest.shard_num !== pair.to.manifest.shard_num) {
@@ -103,7 +116,8 @@ export async function writeDelta(
           'a delta has those of its parent',
       );
     }
-    const parent = (await resolveTable(output, { version: base.manifest.version })).manifest;
+    const place = await resolveTable(output, { version: base.manifest.version });
+    const parent = place.manifest;
     if (parent.files.some(({ digest }, shard) => digest !== base.manifest.files[shard]?.digest)) {
       throw new ServingError(
         'SRV_TABLE_MISMATCH',
@@ -114,27 +128,33 @@ export async function writeDelta(
       { table: toTable.handle, what: 'changed', other: fromTable.handle, areDeletes: false },
       { table: fromTable.handle, what: 'absent', other: toTable.handle, areDeletes: true },
     ];
-    const { compacts: _, ...shape } = base.manifest;
-    return await rebuild(output, shape, scans, options, (next) => ({
+    const { compacts: _, default_row: __, model: ___, ...shape } = base.manifest;
+    const { default_row: defaultRow } = pair.to.manifest;
+    await using work = await openNextVersion(dirname(place.directory));
+    return await rebuild(work, shape, scans, options, (next) => ({
       ...next,
       kind: 'delta',
       parent: base.manifest.version,
-      ...(pair.to.manifest.model ? { model: pair.to.manifest.model } : {}),
+      ...(defaultRow ? { default_row: defaultRow } : {}),
+      ...(pair.to.model ? { model: pair.to.model } : {}),
     }));
   } finally {
     pair.close();
   }
 }
 
+async function openNextVersion(root: string): Promise<VersionWork> {
+  return await VersionWork.open(root, ((await listVersions(root)).at(-1) ?? 0) + 1);
+}
+
 async function rebuild(
-  root: string,
+  work: VersionWork,
   like: Manifest,
   scans: readonly TableScan[],
   options: RebuildOptions,
   finish: (manifest: Manifest) => Manifest,
 ): Promise<BuiltVersion> {
-  const version = ((await listVersions(root)).at(-1) ?? 0) + 1;
-  await using work = await VersionWork.open(root, version);
+  requireGoOn(options);
   const kind = finish(like).kind;
   const build = startTableBuild({
     directory: work.directory,
@@ -160,7 +180,7 @@ async function rebuild(
     const { parent: _, source: __, ...kept } = like;
     const manifest = finish({
       ...kept,
-      version,
+      version: work.version,
       hash_seed: String(facts.hashSeed),
       rows: facts.rows,
       deletes: facts.deletes,
@@ -180,6 +200,15 @@ async function rebuild(
   }
 }
 
+async function openVerified(resolved: ResolvedTable, options: RebuildOptions): Promise<LocalTable> {
+  await verifyTable(resolved, () => requireGoOn(options));
+  return await openResolved(resolved, false);
+}
+
+function requireGoOn({ signal }: RebuildOptions): void {
+  if (signal?.aborted) throw new ServingError('SRV_CANCELLED', 'the work on the table was cancelled');
+}
+
 interface OpenPair {
   readonly from: ResolvedTable;
   readonly to: ResolvedTable;
@@ -188,7 +217,11 @@ interface OpenPair {
   close(): void;
 }
 
-async function openPair(fromDirectory: string, toDirectory: string): Promise<OpenPair> {
+async function openPair(
+  fromDirectory: string,
+  toDirectory: string,
+  open: (resolved: ResolvedTable) => Promise<LocalTable>,
+): Promise<OpenPair> {
   const from = await resolveTable(fromDirectory);
   const to = await resolveTable(toDirectory);
   for (const key of ['dtype', 'dim'] as const) {
@@ -198,9 +231,9 @@ async function openPair(fromDirectory: string, toDirectory: string): Promise<Ope
       `table ${from.label} has ${key} ${from.manifest[key]}, ${to.label} has ${to.manifest[key]}`,
     );
   }
-  const fromTable = await openResolved(from, false);
+  const fromTable = await open(from);
   try {
-    const toTable = await openResolved(to, false);
+    const toTable = await open(to);
     return {
       from,
       to,

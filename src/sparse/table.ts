@@ -1,9 +1,16 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { ServingError } from '../errors.js';
-import { type TableFiles, verifyShard } from '../native/tables.js';
+import { type TableFiles, type TableShard, verifyShard } from '../native/tables.js';
 import { LocalTable } from './local-table.js';
-import { listVersions, type Manifest, manifestName, readManifest, resolveChain } from './manifest.js';
+import {
+  listVersions,
+  type Manifest,
+  manifestName,
+  readManifest,
+  resolveChain,
+  type TableVersionPlace,
+} from './manifest.js';
 
 /** A version of a table as its directory has it: checked, not opened. */
 export interface ResolvedTable {
@@ -13,6 +20,8 @@ export interface ResolvedTable {
   readonly files: TableFiles;
   /** What messages call it: name and version. */
   readonly label: string;
+  /** The version of a model that it, or what it stands on, was published with; absent where none was named. */
+  readonly model?: ServedModel;
 }
 
 /** The version of a model that a table has to fit. */
@@ -59,8 +68,14 @@ export async function openResolved(resolved: ResolvedTable, inMemory: boolean): 
     ...(manifest.default_row ? { defaultRow: manifest.default_row } : {}),
   });
   try {
-    requireDigests(await digestsByFile(resolved), table.digests());
     requireForm(manifest, table, label);
+    const files = await filesOf(resolved);
+    const shards = table.files();
+    requireDigests(
+      files,
+      shards.map(({ digest }) => digest),
+    );
+    requireCounts(files, shards);
     return table;
   } catch (error) {
     table.close();
@@ -83,12 +98,12 @@ export async function resolveTable(
   const place = resolve(directory);
   const isVersion = existsSync(join(place, manifestName));
   const root = isVersion ? dirname(place) : place;
-  const version = wanted.version ?? (isVersion ? Number(basename(place)) : await newest(root, wanted.model));
+  const version = wanted.version ?? (isVersion ? versionOf(place) : await newestVersion(root, wanted.model));
   const chain = await resolveChain(root, version);
   const top = chain.at(-1)!;
   const label = `${top.manifest.table} version ${top.manifest.version}`;
-  const { model } = top.manifest;
-  if (wanted.model && model && !isFor(top.manifest, wanted.model)) {
+  const model = modelOfChain(chain);
+  if (wanted.model && model && !isSame(model, wanted.model)) {
     throw new ServingError(
       'SRV_TABLE_MISMATCH',
       `table ${label} in ${root} was published with version ${model.version} of model ${model.name}, ` +
@@ -103,6 +118,7 @@ export async function resolveTable(
     directory: top.directory,
     files: { snapshot: paths[0]!, deltas: paths.slice(1) },
     label,
+    ...(model ? { model } : {}),
   };
 }
 
@@ -125,16 +141,22 @@ export async function verifyTable(
     total += bytes;
     onFile(path, bytes);
   }
-  requireDigests(await digestsByFile(resolved), digests);
+  requireDigests(await filesOf(resolved), digests);
   return total;
 }
 
-async function newest(root: string, model: ServedModel | undefined): Promise<number> {
+/**
+ * The newest version of a table, of those that were published with this version of a model or with none.
+ *
+ * @param model absent: any version
+ * @throws SRV_TABLE_NOT_FOUND, and what reading manifests throws
+ */
+export async function newestVersion(root: string, model: ServedModel | undefined): Promise<number> {
   const versions = await listVersions(root);
   for (const version of versions.toReversed()) {
     if (!model) return version;
-    const manifest = await readManifest(join(root, String(version)));
-    if (!manifest.model || isFor(manifest, model)) return version;
+    const published = await modelOf(root, version);
+    if (!published || isSame(published, model)) return version;
   }
   const what = versions.length === 0 ? 'no version of a table' : `versions [${versions}], none of which`;
   throw new ServingError(
@@ -145,30 +167,73 @@ async function newest(root: string, model: ServedModel | undefined): Promise<num
   );
 }
 
-function isFor({ model }: Manifest, wanted: ServedModel): boolean {
-  return model?.name === wanted.name && model.version === wanted.version;
+function versionOf(place: string): number {
+  const name = basename(place);
+  if (/^[1-9][0-9]{0,15}$/.test(name)) return Number(name);
+  throw new ServingError(
+    'SRV_TABLE_NOT_FOUND',
+    `${place} holds a ${manifestName}, but is not named by the number of a version, so that its table is not known`,
+  );
 }
 
-async function digestsByFile({ files }: ResolvedTable): Promise<readonly (readonly [string, string])[]> {
-  const all: (readonly [string, string])[] = [];
+async function modelOf(root: string, version: number): Promise<ServedModel | undefined> {
+  const { model } = await readManifest(join(root, String(version)));
+  return model ?? modelOfChain(await resolveChain(root, version));
+}
+
+/** A delta whose manifest names no model belongs to that of the version below it: it is made of its rows. */
+function modelOfChain(chain: readonly TableVersionPlace[]): ServedModel | undefined {
+  return chain.findLast(({ manifest }) => manifest.model)?.manifest.model;
+}
+
+function isSame(one: ServedModel, other: ServedModel): boolean {
+  return one.name === other.name && one.version === other.version;
+}
+
+/** A shard file, and what the manifest of its version says of it. */
+interface DescribedFile {
+  readonly path: string;
+  readonly digest: string;
+  readonly hashSeed: string;
+  readonly rows: number;
+  readonly deletes: number;
+}
+
+async function filesOf({ files }: ResolvedTable): Promise<readonly DescribedFile[]> {
+  const all: DescribedFile[] = [];
   for (const paths of [files.snapshot, ...files.deltas]) {
-    const manifest = await readManifest(dirname(paths[0]!));
+    const { files, hash_seed: hashSeed } = await readManifest(dirname(paths[0]!));
     paths.forEach((path, shard) => {
-      all.push([path, manifest.files[shard]!.digest]);
+      const { digest, rows, deletes } = files[shard]!;
+      all.push({ path, digest, hashSeed, rows, deletes });
     });
   }
   return all;
 }
 
-function requireDigests(expected: readonly (readonly [string, string])[], actual: readonly bigint[]): void {
-  expected.forEach(([path, digest], index) => {
-    const got = actual[index]!.toString(16).padStart(16, '0');
-    if (got === digest) return;
-    throw new ServingError(
-      'SRV_TABLE_CORRUPT',
-      `${path} has the digest ${got}; its manifest was written for ${digest}`,
-    );
-  });
+function requireDigests(files: readonly DescribedFile[], digests: readonly bigint[]): void {
+  for (const [index, { path, digest }] of files.entries()) {
+    const got = digests[index]!.toString(16).padStart(16, '0');
+    if (got !== digest) throw notAsDescribed(path, `the digest ${got}`, digest);
+  }
+}
+
+function requireCounts(files: readonly DescribedFile[], shards: readonly TableShard[]): void {
+  for (const [index, { path, hashSeed, rows, deletes }] of files.entries()) {
+    const shard = shards[index]!;
+    if (shard.rows !== rows) throw notAsDescribed(path, `${shard.rows} rows`, rows);
+    if (shard.deletes !== deletes) throw notAsDescribed(path, `${shard.deletes} deletes`, deletes);
+    if (shard.hashSeed !== BigInt(hashSeed)) {
+      throw notAsDescribed(path, `the hash seed ${shard.hashSeed}`, hashSeed);
+    }
+  }
+}
+
+function notAsDescribed(path: string, has: string, expected: string | number): ServingError {
+  return new ServingError(
+    'SRV_TABLE_CORRUPT',
+    `${path} has ${has}; its manifest was written for ${expected}`,
+  );
 }
 
 function requireForm(manifest: Manifest, table: LocalTable, label: string): void {

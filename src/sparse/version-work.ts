@@ -19,13 +19,13 @@ const lockName = /^\.lock-\d+\.(\d+-\d+)$/;
 export class VersionWork implements AsyncDisposable {
   /** Where the files of the version go. */
   readonly directory: string;
+  readonly version: number;
   readonly #table: string;
-  readonly #version: number;
   readonly #unlock: () => void;
 
   private constructor(table: string, version: number, directory: string, unlock: () => void) {
     this.#table = table;
-    this.#version = version;
+    this.version = version;
     this.directory = directory;
     this.#unlock = unlock;
   }
@@ -66,7 +66,7 @@ export class VersionWork implements AsyncDisposable {
    * @throws SRV_IO
    */
   async publish(manifest: Manifest): Promise<string> {
-    const place = join(this.#table, String(this.#version));
+    const place = join(this.#table, String(this.version));
     try {
       await writeManifest(this.directory, manifest);
       await flushDirectory(this.directory);
