@@ -51,7 +51,7 @@ for name in "${names[@]}"; do
   echo "== $name: $seconds s"
   findings=${FINDINGS:-${TMPDIR:-/tmp}}/onnx-serving-fuzz-$name-
   if ! "$out/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=32768 -print_final_stats=1 \
-    -verbosity=0 -artifact_prefix="$findings" "$out/corpus-$name"; then
+    -verbosity=0 -print_funcs=0 -artifact_prefix="$findings" "$out/corpus-$name"; then
     echo "$name: a finding; its input is kept as $findings*" >&2
     exit 1
   fi
