@@ -5,6 +5,7 @@ import {
   cpSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -20,6 +21,7 @@ import type { Combiner, LocalTable } from '../../src/sparse/local-table.js';
 import { readManifest } from '../../src/sparse/manifest.js';
 import { compactTable, diffTables, writeDelta } from '../../src/sparse/rebuild.js';
 import { openTable, resolveTable, verifyTable } from '../../src/sparse/table.js';
+import { VersionWork } from '../../src/sparse/version-work.js';
 import { type TestRow, writeKeyValue } from './row-files.js';
 
 const root = mkdtempSync(join(tmpdir(), 'table-'));
@@ -581,19 +583,20 @@ test('compacting folds the deltas below a version into the next one', async () =
   });
 });
 
-test('while a table is compacted its next version is taken', async () => {
+test('the next version is taken while a table is compacted, and nothing is compacted while it is', async () => {
   const { table } = await build(rowsOf(1n));
   await build(rowsOf(2n), { output: table, mode: 'delta' });
-  let meanwhile: Promise<unknown> | undefined;
-  const { manifest } = await compactTable(table, {
-    threads: 1,
-    onStart: () => {
-      meanwhile = build(rowsOf(3n), { output: table, mode: 'delta' });
-      meanwhile.catch(() => undefined);
-    },
-  });
-  await assert.rejects(meanwhile!, { message: /version 3 of .* (is being made|exists already)/ });
-  assert.equal(manifest.version, 3);
+  {
+    await using work = await VersionWork.open(table, 3);
+    assert.equal(work.version, 3);
+    await assert.rejects(compactTable(table, { threads: 1 }), { code: 'SRV_IO', message: /is being made/ });
+  }
+  let taken: readonly string[] = [];
+  const onStart = (): void => {
+    taken = readdirSync(table).filter((name) => name.startsWith('.building-3-'));
+  };
+  const { manifest } = await compactTable(table, { threads: 1, onStart });
+  assert.deepEqual([taken.length, manifest.version], [1, 3]);
   // What is refused takes nothing with it.
   await assert.rejects(compactTable(table), { code: 'SRV_BAD_CONFIG' });
   assert.equal((await build(rowsOf(3n), { output: table, mode: 'delta' })).version, join(table, '4'));
