@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "../file_descriptor.h"
@@ -15,7 +17,6 @@
 namespace onnx_serving {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kReadPiece = size_t{8} << 20;
 
 Status corrupt(const std::string& path, uint64_t offset, const std::string& problem) {
@@ -70,10 +71,6 @@ Result<std::shared_ptr<ShardFile>> ShardFile::open(const std::string& path, Resi
   return shard;
 }
 
-ShardFile::~ShardFile() {
-  if (memory_ != nullptr) munmap(memory_, memoryBytes_);
-}
-
 Status ShardFile::readInto(const std::string& path) {
   Result<FileDescriptor> file = FileDescriptor::openForReading(path);
   if (!file.ok()) return file.status();
@@ -81,17 +78,10 @@ Status ShardFile::readInto(const std::string& path) {
   if (fstat(file.value().get(), &facts) != 0) return ioError("look at", path, errno);
   const auto size = static_cast<size_t>(facts.st_size);
   if (size == 0) return {};
-  memoryBytes_ = size + 2 * kHugePage;
-  memory_ = mmap(nullptr, memoryBytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory_ == MAP_FAILED) {
-    memory_ = nullptr;
-    return {code::kOutOfMemory, "no memory for the " + std::to_string(size) + " bytes of " + path};
-  }
-  const uintptr_t aligned = (reinterpret_cast<uintptr_t>(memory_) + kHugePage - 1) / kHugePage * kHugePage;
-  auto* const start = reinterpret_cast<std::byte*>(aligned);
-#ifdef MADV_HUGEPAGE
-  (void)madvise(start, size, MADV_HUGEPAGE);
-#endif
+  std::optional<HugeMemory> memory = HugeMemory::allocate(size);
+  if (!memory) return {code::kOutOfMemory, "no memory for the " + std::to_string(size) + " bytes of " + path};
+  memory_ = std::move(*memory);
+  std::byte* const start = memory_.data();
   for (size_t at = 0; at < size;) {
     const ssize_t count =
         pread(file.value().get(), start + at, std::min(size - at, kReadPiece), static_cast<off_t>(at));

@@ -9,6 +9,7 @@
 
 #include "../mapped_file.h"
 #include "gather_plan.h"
+#include "huge_memory.h"
 #include "shard_format.h"
 
 namespace onnx_serving {
@@ -33,7 +34,6 @@ class ShardFile {
 
   ShardFile(const ShardFile&) = delete;
   ShardFile& operator=(const ShardFile&) = delete;
-  ~ShardFile();
 
   const std::string& path() const { return path_; }
   const ShardHeader& header() const { return header_; }
@@ -66,9 +66,8 @@ class ShardFile {
   /** `MappedFileGuard::faults` before it was mapped. */
   uint64_t faultsBefore_ = 0;
   std::shared_ptr<MappedFile> mapped_;
-  /** Memory of kInMemory: what was asked of mmap, with room to begin on a huge page. */
-  void* memory_ = nullptr;
-  size_t memoryBytes_ = 0;
+  /** Of kInMemory. */
+  HugeMemory memory_;
   std::span<const std::byte> bytes_;
 };
 

@@ -85,6 +85,11 @@ interface Form {
 
 const defaultMemory = 1 << 30;
 
+/** Memory of a build that names no limit, in bytes. */
+export function defaultMemoryLimit(): number {
+  return Math.min(defaultMemory, totalmem() / 4);
+}
+
 /**
  * Builds a version of a table and makes it visible as a whole, or not at all.
  *
@@ -128,7 +133,7 @@ async function runBuild(
     dim: form.dim,
     shards: form.shards,
     threads: options.threads ?? availableParallelism(),
-    memoryLimit: options.memoryLimit ?? Math.min(defaultMemory, totalmem() / 4),
+    memoryLimit: options.memoryLimit ?? defaultMemoryLimit(),
     wantsMean: options.defaultRow === 'mean',
     paths,
     format: {
@@ -201,18 +206,23 @@ function manifestOf(
     rows: facts.rows,
     deletes: facts.deletes,
     created: new Date().toISOString(),
-    files: facts.shards.map(({ name, bytes, digest, rows, deletes }, shard) => ({
-      name,
-      shard,
-      bytes,
-      digest,
-      rows,
-      deletes,
-    })),
+    files: shardFilesOf(facts),
     source: { inputs: [...options.inputs], rows_read: facts.rowsRead, duplicates: facts.duplicates },
     ...(defaultRow ? { default_row: defaultRow } : {}),
     ...(options.model ? { model: options.model } : {}),
   };
+}
+
+/** The built shards as a manifest lists them. */
+export function shardFilesOf({ shards }: BuiltTable): Manifest['files'] {
+  return shards.map(({ name, bytes, digest, rows, deletes }, shard) => ({
+    name,
+    shard,
+    bytes,
+    digest,
+    rows,
+    deletes,
+  }));
 }
 
 function defaultRowOf({ defaultRow }: BuildTableOptions, facts: BuiltTable): readonly number[] | undefined {

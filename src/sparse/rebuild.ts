@@ -1,5 +1,5 @@
 /** Versions of a table that are made of other versions: compacted snapshots, and the delta between two tables. */
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { ServingError } from '../errors.js';
 import {
@@ -9,7 +9,7 @@ import {
   type TableDifference,
   type TableScan,
 } from '../native/tables.js';
-import type { BuiltVersion } from './builder.js';
+import { type BuiltVersion, defaultMemoryLimit, shardFilesOf } from './builder.js';
 import type { LocalTable } from './local-table.js';
 import { listVersions, type Manifest, readManifest } from './manifest.js';
 import { newestVersion, openResolved, type ResolvedTable, resolveTable, verifyTable } from './table.js';
@@ -24,8 +24,6 @@ export interface RebuildOptions {
   readonly onStart?: (progress: () => TableBuildProgress) => void;
   readonly signal?: AbortSignal;
 }
-
-const defaultMemory = 1 << 30;
 
 /**
  * Folds a version and the deltas below it into a new snapshot, as the next version of the table. What serves the old
@@ -163,7 +161,7 @@ async function rebuild(
     dim: like.dim,
     shards: like.shard_num,
     threads: options.threads ?? availableParallelism(),
-    memoryLimit: options.memoryLimit ?? Math.min(defaultMemory, totalmem() / 4),
+    memoryLimit: options.memoryLimit ?? defaultMemoryLimit(),
     wantsMean: false,
     paths: [],
     format: { format: 'auto' },
@@ -185,14 +183,7 @@ async function rebuild(
       rows: facts.rows,
       deletes: facts.deletes,
       created: new Date().toISOString(),
-      files: facts.shards.map(({ name, bytes, digest, rows, deletes }, shard) => ({
-        name,
-        shard,
-        bytes,
-        digest,
-        rows,
-        deletes,
-      })),
+      files: shardFilesOf(facts),
     });
     return { directory: await work.publish(manifest), manifest, facts };
   } finally {
