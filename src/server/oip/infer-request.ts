@@ -7,53 +7,19 @@ import {
   scanInferBodyAsync,
 } from '../../native/binding.js';
 import { TensorArena } from '../../tensor/arena.js';
-import { type Datatype, type FixedDatatype, fixedDatatypes, isDatatype } from '../../tensor/datatype.js';
+import { type FixedDatatype, fixedDatatypes } from '../../tensor/datatype.js';
 import { elementCount, type FixedTensor, type Signature, type Tensor } from '../../tensor/tensor.js';
 import type { NamedTensor } from '../service.js';
-import {
-  bad,
-  readBoolean,
-  readParameters,
-  readUnsigned,
-  requireArray,
-  requireObject,
-  show,
-} from './json-values.js';
+import { type DescribedInput, type Envelope, notReadable, readEnvelope } from './envelope.js';
+import { bad } from './json-values.js';
 import { readStrings, stringsFromJson } from './string-tensor.js';
 
 /** JSON longer than this many bytes is read in another thread: the event loop would stand still for it. */
 const asyncBytes = 256 * 1024;
 
-/** Dimensions that a tensor may have; the number reader takes no more. */
-const maxRank = 64;
-
-/** An output that a request names, and whether it wants it in binary. */
-export interface RequestedOutput {
-  readonly name: string;
-  /** Absent: as the request says for all outputs. */
-  readonly binary?: boolean;
-}
-
 /** An inference request of the Open Inference Protocol, read. */
-export interface InferRequest {
-  /** To be echoed; undefined when none was sent. */
-  readonly id: string | undefined;
+export interface InferRequest extends Omit<Envelope, 'inputs'> {
   readonly inputs: readonly NamedTensor[];
-  /** Undefined: all outputs. */
-  readonly outputs: readonly RequestedOutput[] | undefined;
-  /** Whether outputs that do not say otherwise are wanted in binary. */
-  readonly wantsBinary: boolean;
-  /** How long the request may wait, in ms; undefined when it does not say. */
-  readonly timeoutMs: number | undefined;
-  /** 1 is the most urgent; 0 the model's default. */
-  readonly priority: number;
-}
-
-interface Envelope {
-  readonly id?: unknown;
-  readonly parameters?: unknown;
-  readonly inputs?: unknown;
-  readonly outputs?: unknown;
 }
 
 const arena = new TensorArena();
@@ -125,25 +91,19 @@ interface Outline {
 }
 
 function readOutline(scan: InferBodyScan, body: Buffer, headerLength: number | undefined): Outline {
-  const envelope = parseEnvelope(scan.envelope);
-  const parameters = readParameters(envelope.parameters, 'the request');
+  const envelope = readEnvelope(scan.envelope);
   const sections = new Sections(scan.sections, body, headerLength);
-  const inputs = requireArray(envelope.inputs, 'inputs').map((input, index) =>
-    readInput(input, index, sections),
-  );
+  const inputs = envelope.inputs.map((input) => ({
+    name: input.name,
+    tensor:
+      input.binarySize === undefined ? tensorFromJson(input, sections) : tensorFromBytes(input, sections),
+  }));
   sections.requireEnd();
-  const { id, outputs } = envelope;
-  if (id !== undefined && typeof id !== 'string') throw bad(`id: expected a string, got ${show(id)}`);
-  const timeoutUs = readUnsigned(parameters.timeout, 'timeout');
-  const request = {
-    id,
-    inputs,
-    outputs: outputs === undefined ? undefined : requireArray(outputs, 'outputs').map(readOutput),
-    wantsBinary: readBoolean(parameters.binary_data_output, 'binary_data_output') ?? false,
-    timeoutMs: timeoutUs ? timeoutUs / 1000 : undefined,
-    priority: readUnsigned(parameters.priority, 'priority') ?? 0,
+  const { id, outputs, wantsBinary, timeoutMs, priority } = envelope;
+  return {
+    request: { id, inputs, outputs, wantsBinary, timeoutMs, priority },
+    numbers: sections.numbers,
   };
-  return { request, numbers: sections.numbers };
 }
 
 /**
@@ -244,60 +204,11 @@ class Sections {
   }
 }
 
-/** The protocol's phrase before what is wrong with the text; a defect stays one. */
-function notReadable(error: unknown): unknown {
-  if (error instanceof ServingError && error.code !== 'SRV_BAD_JSON') return error;
-  return new ServingError('SRV_BAD_JSON', `failed to parse the request JSON buffer: ${messageOf(error)}`);
-}
-
-function parseEnvelope(text: string): Envelope {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw notReadable(error);
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  throw new ServingError('SRV_BAD_JSON', `the request JSON is ${show(value)}; expected an object`);
-}
-
-function readInput(value: unknown, index: number, sections: Sections): NamedTensor {
-  const input = requireObject(value, `inputs[${index}]`);
-  const { name, datatype } = input;
-  if (typeof name !== 'string') throw bad(`inputs[${index}].name: expected a string, got ${show(name)}`);
-  if (!isDatatype(datatype)) {
-    throw bad(
-      `input '${name}': datatype ${show(datatype)} is not one of the protocol's (FP32, INT64, BYTES, ...)`,
-    );
-  }
-  const shape = requireArray(input.shape, `shape of input '${name}'`) as readonly number[];
-  if (shape.length > maxRank) {
-    throw bad(`input '${name}': shape has ${shape.length} dimensions; at most ${maxRank} are read`);
-  }
-  const count = elementCount(shape, `input '${name}'`);
-  const size = readSize(input.parameters, name);
-  if (size !== undefined) {
-    if (input.data !== undefined) throw bad(`input '${name}' has both data and binary_data_size`);
-    const section = sections.takeBinary(size, name);
-    return { name, tensor: tensorFromBytes(datatype, shape, count, section, name) };
-  }
-  if (input.data === undefined) throw bad(`input '${name}' has neither data nor binary_data_size`);
-  return { name, tensor: tensorFromJson(datatype, shape, count, input.data, sections, name) };
-}
-
-function readSize(parameters: unknown, name: string): number | undefined {
-  if (parameters === undefined) return undefined;
-  const read = readParameters(parameters, `input '${name}'`);
-  return readUnsigned(read.binary_data_size, `binary_data_size of input '${name}'`);
-}
-
 function tensorFromBytes(
-  datatype: Datatype,
-  shape: readonly number[],
-  count: number,
-  section: Buffer,
-  name: string,
+  { name, datatype, shape, count, binarySize }: DescribedInput,
+  sections: Sections,
 ): Tensor {
+  const section = sections.takeBinary(binarySize!, name);
   return datatype === 'BYTES'
     ? { datatype, shape, data: readStrings(section, count, name) }
     : fixedFromBytes(datatype, shape, section, name);
@@ -327,12 +238,8 @@ function fixedFromBytes(
 
 /** A tensor of strings, or one of zeros whose numbers are noted to be read. */
 function tensorFromJson(
-  datatype: Datatype,
-  shape: readonly number[],
-  count: number,
-  ordinal: unknown,
+  { name, datatype, shape, count, ordinal }: DescribedInput,
   sections: Sections,
-  name: string,
 ): Tensor {
   const { start, end } = sections.json(ordinal, name);
   if (datatype === 'BYTES') {
@@ -369,17 +276,4 @@ function parseStrings(text: string, name: string): unknown {
   } catch (error) {
     throw new ServingError('SRV_BAD_JSON', `data of input '${name}' cannot be read: ${messageOf(error)}`);
   }
-}
-
-function readOutput(value: unknown, index: number): RequestedOutput {
-  const output = requireObject(value, `outputs[${index}]`);
-  const { name } = output;
-  if (typeof name !== 'string') throw bad(`outputs[${index}].name: expected a string, got ${show(name)}`);
-  if (output.parameters === undefined) return { name };
-  const parameters = readParameters(output.parameters, `output '${name}'`);
-  if (parameters.classification !== undefined) {
-    throw new ServingError('SRV_BAD_REQUEST', `output '${name}': classification is not supported`);
-  }
-  const binary = readBoolean(parameters.binary_data, `binary_data of output '${name}'`);
-  return binary === undefined ? { name } : { name, binary };
 }
