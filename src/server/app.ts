@@ -55,10 +55,6 @@ export async function createServer(
     await sleep(lingerMs);
     closeConnectionsAsTheyIdle(app);
   });
-  app.addHook('onRequest', (_request, reply, done) => {
-    if (isClosing) reply.header('connection', 'close');
-    done();
-  });
   if (logger.isLevelEnabled('debug')) logRequests(app, logger);
   addServingRoutes(app, { service: runtime.service, config, logger, isClosing: () => isClosing });
   await app.ready();

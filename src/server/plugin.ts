@@ -4,7 +4,7 @@ import { errorToData, ServingError } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
 import { errorReply } from './error-reply.js';
 import { addOipRoutes } from './oip/routes.js';
-import { BodyReader } from './request-body.js';
+import { BodyReader, type BodyTaker } from './request-body.js';
 import type { InferenceService } from './service.js';
 
 /** What the routes work with. */
@@ -12,7 +12,7 @@ export interface ServingRoutesOptions {
   readonly service: InferenceService;
   readonly config: ServerConfig;
   readonly logger: Logger;
-  /** Whether the server takes no new connections any more, and so is not ready. */
+  /** Whether the server takes no new connections any more: it is not ready, and ends those that it has. */
   readonly isClosing: () => boolean;
 }
 
@@ -30,20 +30,20 @@ const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as 
  */
 export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesOptions): void {
   const { service, config, logger, isClosing } = options;
-  const bodies = new BodyReader(config);
-  scope.removeAllContentTypeParsers();
-  scope.addContentTypeParser('*', async (_request: FastifyRequest, payload: FastifyRequest['raw']) => {
-    try {
-      return await bodies.read(payload);
-    } catch (error) {
-      service.recordRefusal('', undefined, 'http', errorToData(error).code);
-      throw error;
-    }
+  const bodies = new BodyReader(config, (error) => {
+    service.recordRefusal('', undefined, 'http', errorToData(error).code);
   });
+  scope.removeAllContentTypeParsers();
+  // Types that Fastify knows by name it does not parse anew for every request.
+  scope.addContentTypeParser(
+    ['application/json', 'application/octet-stream', '*'],
+    (_request: FastifyRequest, payload: FastifyRequest['raw'], done: BodyTaker) => bodies.read(payload, done),
+  );
   scope.addHook('onRequest', (request, reply, done) => {
     const { traceparent, 'x-request-id': requestId } = request.headers;
     if (traceparent !== undefined) reply.header('traceparent', traceparent);
     if (requestId !== undefined) reply.header('x-request-id', requestId);
+    if (isClosing()) reply.header('connection', 'close');
     done();
   });
   scope.setErrorHandler((error, request, reply) => sendError(error, request, reply, logger));

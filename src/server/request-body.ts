@@ -13,13 +13,19 @@ export interface BodyLimits {
   readonly maxInflightBytes: number;
 }
 
+/** Is handed the body of a request, or why there is none. */
+export type BodyTaker = (error: Error | null, body?: Buffer) => void;
+
 /** Reads request bodies within limits. One for a server. */
 export class BodyReader {
   readonly #limits: BodyLimits;
+  readonly #onRefused: (error: Error) => void;
   #inflight = 0;
 
-  constructor(limits: BodyLimits) {
+  /** @param onRefused told of every body that is not handed over */
+  constructor(limits: BodyLimits, onRefused: (error: Error) => void) {
     this.#limits = limits;
+    this.#onRefused = onRefused;
   }
 
   /** Bytes of bodies in memory. */
@@ -30,16 +36,31 @@ export class BodyReader {
   /**
    * Reads a body to its end and decompresses it. The bytes are counted until `release`.
    *
-   * @throws SRV_BODY_TOO_LARGE, SRV_QUEUE_FULL when all bodies together are over their limit, SRV_BAD_REQUEST for
-   * a body that ends early or cannot be decompressed
+   * A callback instead of a promise: this is on the way of every request, and Fastify waits with a callback anyway.
+   *
+   * @param done is given SRV_BODY_TOO_LARGE, SRV_QUEUE_FULL when all bodies together are over their limit,
+   * SRV_BAD_REQUEST for a body that ends early or cannot be decompressed
    */
-  async read(request: IncomingMessage): Promise<Buffer> {
-    const declared = Number(request.headers['content-length'] ?? 0);
-    if (declared > this.#limits.maxBodySize) throw tooLarge('is', declared, this.#limits.maxBodySize);
-    const body = await this.#collect(request);
-    const encoding = request.headers['content-encoding'];
-    if (encoding === undefined || encoding === 'identity') return body;
-    return this.#decompress(body, encoding.trim().toLowerCase());
+  read(request: IncomingMessage, done: BodyTaker): void {
+    const refuse = (error: Error): void => {
+      this.#onRefused(error);
+      done(error);
+    };
+    const { 'content-length': declared, 'content-encoding': encoding } = request.headers;
+    const { maxBodySize } = this.#limits;
+    if (Number(declared ?? 0) > maxBodySize) {
+      refuse(tooLarge('is', Number(declared), maxBodySize));
+    } else if (encoding === undefined || encoding === 'identity') {
+      this.#collect(request, (body) => done(null, body), refuse);
+    } else {
+      const decompress = (body: Buffer): void => {
+        this.#decompress(body, encoding.trim().toLowerCase()).then(
+          (inflated) => done(null, inflated),
+          refuse,
+        );
+      };
+      this.#collect(request, decompress, refuse);
+    }
   }
 
   /** Gives back what `read` counted. */
@@ -47,36 +68,39 @@ export class BodyReader {
     this.#inflight -= body.length;
   }
 
-  #collect(request: IncomingMessage): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
-      let length = 0;
-      let isOver = false;
-      const fail = (error: () => ServingError): void => {
-        if (isOver) return;
-        isOver = true;
-        this.#inflight -= length;
-        reject(error());
-      };
-      request.on('data', (chunk: Buffer) => {
-        if (isOver) return;
-        length += chunk.length;
-        this.#inflight += chunk.length;
-        if (length > this.#limits.maxBodySize) {
-          fail(() => tooLarge('has more than', this.#limits.maxBodySize, this.#limits.maxBodySize));
-        } else if (this.#inflight > this.#limits.maxInflightBytes) {
-          fail(() => this.#full());
-        } else {
-          chunks.push(chunk);
-        }
-      });
-      request.on('end', () => {
-        if (isOver) return;
-        isOver = true;
-        resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
-      });
-      // Of a connection that breaks, Node tells by `close` too; an error without listeners is not thrown here.
-      request.on('close', () => fail(() => endedEarly('the connection was closed', length)));
+  #collect(
+    request: IncomingMessage,
+    take: (body: Buffer) => void,
+    refuse: (error: ServingError) => void,
+  ): void {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    let isOver = false;
+    const fail = (error: ServingError): void => {
+      isOver = true;
+      this.#inflight -= length;
+      refuse(error);
+    };
+    request.on('data', (chunk: Buffer) => {
+      if (isOver) return;
+      length += chunk.length;
+      this.#inflight += chunk.length;
+      if (length > this.#limits.maxBodySize) {
+        fail(tooLarge('has more than', this.#limits.maxBodySize, this.#limits.maxBodySize));
+      } else if (this.#inflight > this.#limits.maxInflightBytes) {
+        fail(this.#full());
+      } else {
+        chunks.push(chunk);
+      }
+    });
+    request.on('end', () => {
+      if (isOver) return;
+      isOver = true;
+      take(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
+    });
+    // Of a connection that breaks, Node tells by `close` too; an error without listeners is not thrown here.
+    request.on('close', () => {
+      if (!isOver) fail(endedEarly('the connection was closed', length));
     });
   }
 

@@ -59,7 +59,8 @@ export async function inferRoute(
   const encoding = chooseEncoding(request.headers['accept-encoding']);
   answer.recordEncode((performance.now() - answeredAt) / 1000);
   if (headerLength === undefined) {
-    reply.header('content-type', 'application/json');
+    // Without the charset Fastify would add it, for every reply anew.
+    reply.header('content-type', 'application/json; charset=utf-8');
   } else {
     reply.header('content-type', 'application/octet-stream');
     reply.header(headerLengthName, String(headerLength));
