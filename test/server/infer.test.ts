@@ -113,6 +113,41 @@ test('flat and nested data mean the same', async () => {
   assert.deepEqual(cube.outputs[0]!.data, [1, 2, 3, 4]);
 });
 
+test('requests that differ in nothing but their elements are told apart', async () => {
+  const ofElements = (data: unknown): object => ({ inputs: [jsonInput('x', 'FP32', [1, 4], data)] });
+  for (const value of [1, 2, 3]) {
+    const reply = await inferJson('scale', ofElements(fourOf(value)));
+    assert.deepEqual(reply.outputs[0]!.data, fourOf(2 * value));
+  }
+  const short = await infer('scale', ofElements([1, 2, 3]));
+  assert.equal(short.status, 400);
+  assert.match(errorOf(short), /input 'x'/);
+  // What stands for elements in the text that is kept is refused when it is sent.
+  const ordinal = await infer('scale', ofElements(0));
+  assert.equal(ordinal.status, 400);
+  assert.deepEqual((await inferJson('scale', ofElements(fourOf(4)))).outputs[0]!.data, fourOf(8));
+
+  const head = {
+    inputs: [{ name: 'x', datatype: 'FP32', shape: [1, 4], parameters: { binary_data_size: 16 } }],
+  };
+  for (const value of [1, 2]) {
+    const { body, headers } = binaryBody(head, floatBytes(...fourOf(value)));
+    assert.deepEqual(json<Reply>(await infer('scale', body, headers)).outputs[0]!.data, fourOf(2 * value));
+  }
+  const cut = binaryBody(head, floatBytes(1, 2, 3));
+  assert.equal((await infer('scale', cut.body, cut.headers)).status, 400);
+});
+
+test('more kinds of requests than are remembered are all answered', async () => {
+  for (let round = 0; round < 2; round++) {
+    for (let priority = 1; priority <= 150; priority++) {
+      const inputs = [jsonInput('x', 'FP32', [1, 4], fourOf(priority))];
+      const reply = await inferJson('scale', { parameters: { priority }, inputs });
+      assert.deepEqual(reply.outputs[0]!.data, fourOf(2 * priority));
+    }
+  }
+});
+
 test('a version in the path runs that version', async () => {
   const answer = await call(`${url}/v2/models/scale/versions/1/infer`, {
     body: { inputs: [jsonInput('x', 'FP32', [1, 4], fourOf(1))] },
