@@ -1,5 +1,6 @@
 /** The command line: which subcommand, and the only place that knows exit codes. */
 import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 import { Command, CommanderError } from 'commander';
 import { readSurroundings } from '../config/load.js';
 import { type ErrorCode, messageOf, ServingError } from '../errors.js';
@@ -90,6 +91,9 @@ function registerServe(program: Command, end: (exitCode: number) => void): void 
     .addHelpText('after', serveNotes);
   for (const option of serveOptions()) command.addOption(option);
   command.action(async (options: Record<string, unknown>) => {
+    // Little of a request outlives a collection of young objects: waking threads to help costs more than they save
+    // (bench/README.md, ctr-end-to-end).
+    setFlagsFromString('--no-parallel-scavenge');
     // Loaded here, so that --help does not start the engine's libraries.
     const [{ openRuntime }, { createServer }] = await Promise.all([
       import('../runtime.js'),
