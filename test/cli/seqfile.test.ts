@@ -104,7 +104,7 @@ test('cat ends in order when its reader goes away', { timeout: 60_000 }, async (
   });
   await once(child.stdout, 'data');
   child.stdout.destroy();
-  const [code, signal] = await once(child, 'exit');
+  const [code, signal] = await once(child, 'close');
   assert.deepEqual([code, signal, err], [0, null, '']);
   const shell = spawnSync(
     'sh',

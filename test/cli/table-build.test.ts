@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { listVersions } from '../../src/sparse/manifest.js';
 import { openTable } from '../../src/sparse/table.js';
 import { writeKeyValue } from '../sparse/row-files.js';
 import { until } from '../support/until.js';
+import { killed, killMidway, namesIn, workOf } from '../support/version-work.js';
 
 const program = fileURLToPath(new URL('../../../bin/onnx-serving.js', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'table-build-'));
@@ -32,14 +32,6 @@ function start(...args: string[]): ChildProcess {
   child.stdin!.write('1:1 1\n');
   return child;
 }
-
-async function killed(child: ChildProcess): Promise<void> {
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-}
-
-const workOf = (table: string): string | undefined =>
-  existsSync(table) ? readdirSync(table).find((name) => name.startsWith('.building-')) : undefined;
 
 const rows = writeKeyValue(join(root, 'rows.txt'), [
   [1n, [1, 2]],
@@ -101,12 +93,12 @@ test('a build that is killed leaves the old version, and the next one clears up'
   const table = join(root, 'killed');
   assert.equal(run(rows, '--output', table).code, 0);
   const child = start('--output', table);
-  await until('the build has begun', () => workOf(table) !== undefined);
+  await until('the build has begun', () => workOf(table, child) !== undefined);
   const second = run(rows, '--output', table);
   assert.equal(second.code, 1);
   assert.match(second.err, /version 2 of .* is being made by another process/);
   await killed(child);
-  assert.notEqual(workOf(table), undefined);
+  assert.notEqual(workOf(table, child), undefined);
   assert.deepEqual(await listVersions(table), [1]);
   const again = run(rows, '--output', table);
   assert.equal(again.code, 0, again.err);
@@ -119,30 +111,22 @@ test('a build that is killed while it writes is not seen either', async () => {
   const many = join(root, 'many.txt');
   const line = Array.from({ length: 16 }, (_, index) => index).join(' ');
   writeFileSync(many, Array.from({ length: 300_000 }, (_, key) => `${key}:${line}\n`).join(''));
+  const start = (): ChildProcess =>
+    spawn(process.execPath, [program, 'table', 'build', many, '--output', table, '--version', '2'], {
+      stdio: 'ignore',
+    });
+  const hasShard = (work: string): boolean => namesIn(work).some((name) => name.endsWith('.shard'));
   for (let round = 0; round < 3; ++round) {
-    const child = spawn(
-      process.execPath,
-      [program, 'table', 'build', many, '--output', table, '--version', '2'],
-      {
-        stdio: 'ignore',
-      },
-    );
-    const isWriting = (): boolean => {
-      const work = workOf(table);
-      return work !== undefined && readdirSync(join(table, work)).some((name) => name.endsWith('.shard'));
-    };
-    await until('the build writes its shard', () => isWriting() || child.exitCode !== null);
-    await killed(child);
-    const versions = await listVersions(table);
-    for (const version of versions) (await openTable(table, { version, verify: true })).close();
-    if (versions.includes(2)) rmSync(join(table, '2'), { recursive: true });
+    await killMidway(table, 2, start, hasShard);
+    assert.deepEqual(await listVersions(table), [1]);
+    (await openTable(table, { verify: true })).close();
   }
 });
 
 test('an interrupted build ends in order and removes its work', async () => {
   const table = join(root, 'interrupted');
   const child = start('--output', table);
-  await until('the build has begun', () => workOf(table) !== undefined);
+  await until('the build has begun', () => workOf(table, child) !== undefined);
   child.kill('SIGINT');
   // The thread that waits for standard input learns of it with the next rows.
   const stdin = child.stdin!.on('error', () => {});

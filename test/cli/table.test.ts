@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -12,6 +12,7 @@ import { listVersions } from '../../src/sparse/manifest.js';
 import { openTable } from '../../src/sparse/table.js';
 import { type TestRow, writeKeyValue } from '../sparse/row-files.js';
 import { until } from '../support/until.js';
+import { killMidway, namesIn } from '../support/version-work.js';
 
 const program = fileURLToPath(new URL('../../../bin/onnx-serving.js', import.meta.url));
 const tableModule = fileURLToPath(new URL('../../src/sparse/table.js', import.meta.url));
@@ -217,30 +218,15 @@ async function large(name: string): Promise<string> {
   return path;
 }
 
-const workOf = (path: string): string | undefined =>
-  readdirSync(path).find((name) => name.startsWith('.building-'));
-
-async function killed(child: ChildProcess): Promise<void> {
-  child.kill('SIGKILL');
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-}
-
 test('a compaction that is killed leaves the old version, and the next one clears up', async () => {
   const path = await large('killed');
-  for (const isWriting of [false, true]) {
-    const child = spawn(process.execPath, [program, 'table', 'compact', path], { stdio: 'ignore' });
-    const hasBegun = (): boolean => {
-      const work = workOf(path);
-      if (work === undefined || !isWriting) return work !== undefined;
-      const place = join(path, work);
-      return existsSync(place) && readdirSync(place).some((name) => name.endsWith('.shard'));
-    };
-    await until('the compaction has begun', () => hasBegun() || child.exitCode !== null);
-    await killed(child);
-    const versions = await listVersions(path);
-    for (const version of versions) (await openTable(path, { version, verify: true })).close();
-    assert.deepEqual(versions.slice(0, 2), [1, 2]);
-    if (versions.includes(3)) rmSync(join(path, '3'), { recursive: true });
+  const start = (): ChildProcess =>
+    spawn(process.execPath, [program, 'table', 'compact', path], { stdio: 'ignore' });
+  const hasShard = (work: string): boolean => namesIn(work).some((name) => name.endsWith('.shard'));
+  for (const isFar of [() => true, hasShard]) {
+    await killMidway(path, 3, start, isFar);
+    assert.deepEqual(await listVersions(path), [1, 2]);
+    for (const version of [1, 2]) (await openTable(path, { version, verify: true })).close();
   }
   good('compact', path);
   assert.deepEqual(readdirSync(path).sort(), ['1', '2', '3']);
@@ -282,7 +268,7 @@ test('another process goes on gathering while a table is compacted', async () =>
   await until('it gathers', () => out.startsWith('ready\n'));
   good('compact', path);
   child.stdin.end('stop');
-  const [code] = await once(child, 'exit');
+  const [code] = await once(child, 'close');
   assert.equal(code, 0, out);
   const { turns, isSame, version } = JSON.parse(out.slice('ready\n'.length));
   assert.ok(turns > 0);

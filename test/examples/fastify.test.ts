@@ -19,7 +19,10 @@ test('examples/fastify/service.ts serves models under its prefix, keeps its own 
   });
   const ended = once(service, 'exit');
   try {
-    const [line] = (await once(createInterface(service.stdout), 'line')) as [string];
+    const [line] = (await Promise.race([
+      once(createInterface(service.stdout), 'line'),
+      ended.then(([code]) => Promise.reject(new Error(`it ended with ${code} before it listened`))),
+    ])) as [string];
     const url = /^listening on (http:\S+)$/.exec(line)?.[1];
     assert.ok(url, line);
 

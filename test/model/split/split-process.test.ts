@@ -130,9 +130,13 @@ test('a split that is killed leaves no directory, and the next one cleans up beh
   const modelFile = writeLargeModel(directory, 20_000);
   const out = join(directory, 'out');
   const child = start(t, modelFile, out, 'hang');
-  await once(child.stdout!, 'data');
+  const ended = once(child, 'close');
+  await Promise.race([
+    once(child.stdout!, 'data'),
+    ended.then(([code]) => Promise.reject(new Error(`it ended with ${code} before the rows were written`))),
+  ]);
   child.kill('SIGKILL');
-  await once(child, 'close');
+  await ended;
   const left = readdirSync(directory).filter((name) => name.includes('split'));
   assert.equal(left.length, 1, 'only the working directory is left');
   assert.ok(!readdirSync(directory).includes('out'));
