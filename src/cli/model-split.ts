@@ -142,6 +142,16 @@ export function reportText(report: SplitReport): string {
         'note',
         `${rowsDifferent} of ${rowsRead} rows of the reused table differ from '${initializer}'; the table's are served`,
       ]),
+    ...report.tables.flatMap(({ directory, publishedWith }) =>
+      publishedWith === undefined
+        ? []
+        : [
+            [
+              'note',
+              `${directory} was published with ${publishedWith}; as another one this model is refused`,
+            ],
+          ],
+    ),
     ...report.notices.map((text) => ['note', text]),
   ];
   return `${report.directory}\n${alignedText(rows.map((row) => ['', ...row]))}\nServe it: onnx-serving serve --model ${report.directory}\n`;

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { readSurroundings } from '../config/load.js';
 import { parseByteSize } from '../config/sources.js';
+import { ServingError } from '../errors.js';
 import type { BuildTableOptions, BuiltVersion } from '../sparse/builder.js';
 import { type BuildMeter, openBuildMeter } from './build-meter.js';
 import { alignedText, durationText } from './table-text.js';
@@ -25,6 +26,8 @@ interface BuildFlags {
   readonly delete_keys?: string;
   readonly default_row?: 'mean' | 'zeros' | readonly number[];
   readonly name?: string;
+  readonly model?: string;
+  readonly model_version?: number;
 }
 
 const formats = {
@@ -74,6 +77,7 @@ Examples
   onnx-serving table build day-01/ day-02/ --output tables/user --shard_num 8 --dtype f16 --memory_limit 4g
   onnx-serving table build today.seq --output tables/user --mode delta --delete_keys gone.txt
   onnx-serving table build weights.npy --output tables/item --first_key 1 --default_row mean
+  onnx-serving table build rows.seq --output tables/user --model ranker --model_version 7
 `;
 
 function buildOptions(): Option[] {
@@ -124,6 +128,10 @@ function buildOptions(): Option[] {
       row,
     ),
     new Option('--name <name>', "name of the table (default: its directory's)"),
+    new Option('--model <name>', 'model that it is published with; no other one will use it'),
+    new Option('--model_version <n>', 'with --model: the version of the model').argParser(
+      integer(1, 2 ** 53 - 1),
+    ),
     new Option(
       '--memory_limit <size>',
       'memory for buffers (default: 1g, at most a quarter of the memory)',
@@ -176,6 +184,7 @@ function optionsOf(inputs: readonly string[], flags: BuildFlags): BuildTableOpti
     defaultRow: flags.default_row,
     name: flags.name,
     memoryLimit: flags.memory_limit,
+    model: modelOf(flags),
   };
   return {
     output: flags.output,
@@ -190,6 +199,17 @@ function optionsOf(inputs: readonly string[], flags: BuildFlags): BuildTableOpti
   };
 }
 
+function modelOf({ model: name, model_version: version }: BuildFlags): BuildTableOptions['model'] {
+  if (name !== undefined && version !== undefined) return { name, version };
+  if (name === undefined && version === undefined) return undefined;
+  const [given, lacking] =
+    version === undefined ? ['--model', '--model_version'] : ['--model_version', '--model'];
+  throw new ServingError(
+    'SRV_BAD_CONFIG',
+    `table build: ${given} came without ${lacking}: a table is published with one version of one model`,
+  );
+}
+
 function summaryOf({ directory, manifest, facts }: BuiltVersion, ms: number): string {
   const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
   const kind = manifest.kind === 'delta' ? `delta on version ${manifest.parent}` : 'snapshot';
@@ -200,6 +220,7 @@ function summaryOf({ directory, manifest, facts }: BuiltVersion, ms: number): st
     ['duplicates', `${facts.duplicates} rows replaced by later ones of the same key`],
     ...(manifest.kind === 'delta' ? [['deletes', String(manifest.deletes)]] : []),
     ['shards', String(manifest.shard_num)],
+    ...(manifest.model ? [['model', `${manifest.model.name} version ${manifest.model.version}`]] : []),
     ['bytes', String(bytes)],
     ['time', `${durationText(ms)}, ${Math.round((facts.rowsRead / ms) * 1000)} rows/s`],
   ];

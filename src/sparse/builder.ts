@@ -1,6 +1,8 @@
 /** Building a version of a table from files of rows. */
 import { availableParallelism, totalmem } from 'node:os';
 import { basename, resolve } from 'node:path';
+import { findProblems } from '../config/problems.js';
+import { modelNameSchema } from '../config/schema.js';
 import { ServingError } from '../errors.js';
 import type { RowFormat } from '../native/row-files.js';
 import {
@@ -55,7 +57,7 @@ export interface BuildTableOptions {
   readonly defaultRow?: 'mean' | 'zeros' | readonly number[];
   /** Name of the table, for people. @default that of its directory */
   readonly name?: string;
-  /** The version of a model that it is published with. */
+  /** The version of a model that it is published with: no other one uses it. @default any may use it */
   readonly model?: { readonly name: string; readonly version: number };
   /** Bytes for buffers and partitions in work. @default 1 GiB, at most a quarter of the memory */
   readonly memoryLimit?: number;
@@ -244,7 +246,7 @@ function defaultRowOf({ defaultRow }: BuildTableOptions, facts: BuiltTable): rea
 }
 
 function requireSense(options: BuildTableOptions): void {
-  const { mode = 'base', inputs, defaultRow, parent, deleteKeys, keysPath } = options;
+  const { mode = 'base', inputs, defaultRow, parent, deleteKeys, keysPath, model } = options;
   if (mode === 'base' && inputs.length === 0) throw badOption('a base table needs inputs');
   if (mode === 'base' && parent !== undefined) throw badOption('a parent is for mode delta');
   if (mode === 'base' && deleteKeys !== undefined) throw badOption('keys to delete are for mode delta');
@@ -254,6 +256,14 @@ function requireSense(options: BuildTableOptions): void {
     throw badOption('standard input is there twice');
   if (keysPath !== undefined && inputs.length !== 1)
     throw badOption('a file of keys is for one NumPy file of rows');
+  if (model) requireModel(model);
+}
+
+function requireModel({ name, version }: NonNullable<BuildTableOptions['model']>): void {
+  const [problem] = findProblems(modelNameSchema, name);
+  if (problem) throw badOption(`the name of the model: ${problem.text}`);
+  if (Number.isSafeInteger(version) && version >= 1) return;
+  throw badOption(`the version of the model: expected a whole number of at least 1, got ${version}`);
 }
 
 function requireFit({ values, defaultRow }: BuildTableOptions, { dtype, dim }: Form): void {

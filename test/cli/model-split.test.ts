@@ -90,7 +90,15 @@ test('the report says what was made, by which stages, and how it was proved', ()
   );
   const reused = reportText({
     directory: '/out',
-    tables: [{ ...table, directory: '/old/emb', isReused: true, rowsDifferent: 7 }],
+    tables: [
+      {
+        ...table,
+        directory: '/old/emb',
+        isReused: true,
+        rowsDifferent: 7,
+        publishedWith: 'version 3 of model m',
+      },
+    ],
     stages: [],
     bytes: { before: 4096, after: 1024 },
     proof: { notRun: 'it is too large' },
@@ -99,4 +107,8 @@ test('the report says what was made, by which stages, and how it was proved', ()
   assert.match(reused, /table {4}\.\.\/old\/emb: 100 rows of 8, used again for 'emb'/);
   assert.match(reused, /proof {4}the original was not run \(it is too large\); 100 rows were read back/);
   assert.match(reused, /note {5}7 of 100 rows of the reused table differ/);
+  assert.match(
+    reused,
+    /note {5}\/old\/emb was published with version 3 of model m; as another one this model/,
+  );
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -65,6 +65,27 @@ test('the summary tells what was built', () => {
   assert.equal(delta.code, 0, delta.err);
   assert.match(delta.out, /version 2, delta on version 1$/m);
   assert.match(delta.out, /^deletes +1$/m);
+});
+
+test('a version can be published with a version of a model', () => {
+  const table = join(root, 'published');
+  const built = run(rows, '--output', table, '--model', 'ranker', '--model-version', '7');
+  assert.equal(built.code, 0, built.err);
+  assert.match(built.out, /^model +ranker version 7$/m);
+  const { model } = JSON.parse(readFileSync(join(table, '1/manifest.json'), 'utf8'));
+  assert.deepEqual(model, { name: 'ranker', version: 7 });
+
+  const refused = (message: RegExp, ...args: string[]): void => {
+    const { code, err } = run(rows, '--output', join(root, 'unpublished'), ...args);
+    assert.equal(code, 2, err);
+    assert.match(err, message);
+  };
+  refused(/--model came without --model_version: a table is published with one version/, '--model', 'ranker');
+  refused(/--model_version came without --model/, '--model_version', '7');
+  for (const version of ['0', '-1', '1.5', 'new', ''])
+    refused(/Expected a whole number from 1/, '--model', 'ranker', `--model_version=${version}`);
+  refused(/the name of the model: expected a name without slashes/, '--model', 'a/b', '--model_version', '1');
+  assert.equal(existsSync(join(root, 'unpublished')), false);
 });
 
 test('bad usage ends with 2, bad input with 1, and both say why', () => {

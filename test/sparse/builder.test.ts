@@ -235,6 +235,8 @@ test('bad inputs fail the build with file and reason, and leave nothing', async 
     { inputs: [good], values: 'text' },
     { inputs: [good, good], keysPath: good },
     { inputs: [good], dim: 3, defaultRow: [1] },
+    { inputs: [good], model: { name: '', version: 1 } },
+    { inputs: [good], model: { name: 'm', version: 0.5 } },
   ] as const) {
     await assert.rejects(attempt(options), { code: 'SRV_BAD_CONFIG' }, JSON.stringify(options));
   }

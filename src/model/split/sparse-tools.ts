@@ -35,13 +35,15 @@ async function writeTable(task: WriteTableTask): Promise<void> {
 async function openSplitTable(directory: string): Promise<OpenedTable> {
   const resolved = await resolveTable(directory);
   const table = await openResolved(resolved, false);
-  const { kind, rows } = resolved.manifest;
+  const { manifest, model } = resolved;
+  const { kind, rows } = manifest;
   const { dtype } = table;
   if (dtype !== 'bytes') {
     return {
       dim: table.dim,
       version: table.version,
       dtype,
+      ...(model ? { publishedWith: `version ${model.version} of model ${model.name}` } : {}),
       // Counting reads all pages, which a snapshot's manifest saves.
       countRows: async () => (kind === 'snapshot' ? rows : table.countRows()),
       gather: (keys, options) => table.gather(keys, options),

@@ -35,6 +35,8 @@ export interface SplitTable {
   readonly directory: string;
   /** Whether it was there before. */
   readonly isReused: boolean;
+  /** A reused table: the one version of a model that may use it; absent where any may. */
+  readonly publishedWith?: string;
   /** Rows that were read back from it and compared. */
   readonly rowsRead: number;
   /** Rows among them that are not those of the model; only a reused table may have them. */

@@ -19,7 +19,7 @@ export interface OpenTable {
   readonly matrix: TensorRows;
   readonly table: OpenedTable;
   /** As model.json names it. */
-  readonly place: { readonly table: string; readonly version?: number };
+  readonly place: { readonly table: string; readonly version: number };
   readonly report: SplitTable;
   /** Whether its rows are the model's to the bit. */
   readonly isExact: boolean;
@@ -135,7 +135,7 @@ export class TableStep {
       found,
       matrix,
       table,
-      place: { table: place },
+      place: { table: place, version: table.version },
       report: { ...report, isReused: false },
       isExact: dtype === 'f32',
     };
@@ -159,7 +159,15 @@ export class TableStep {
     const rows = await compareRows(table, matrix, table.dtype, signal);
     const place = { table: relative(this.#options.directory, directory), version: table.version };
     const report = reportOf(found, matrix, directory, rows);
-    return { found, matrix, table, place, report: { ...report, isReused: true }, isExact: false };
+    const { publishedWith } = table;
+    return {
+      found,
+      matrix,
+      table,
+      place,
+      report: { ...report, isReused: true, ...(publishedWith === undefined ? {} : { publishedWith }) },
+      isExact: false,
+    };
   }
 }
 

@@ -22,6 +22,8 @@ export interface WriteTableTask {
 export interface OpenedTable extends RowLookup {
   readonly version: number;
   readonly dtype: SplitRowType;
+  /** The version of a model that it was published with, as messages name it; absent where any may use it. */
+  readonly publishedWith?: string;
   countRows(): Promise<number>;
   close(): void;
 }

@@ -11,8 +11,8 @@ import type { WireGraph } from './wire-graph.js';
 export interface StagePlace {
   /** As model.json names it. */
   readonly table: string;
-  /** Absent: the newest. */
-  readonly version?: number | undefined;
+  /** The version whose rows the network was split from, or proved with: no other one is served with it. */
+  readonly version: number;
 }
 
 /** The stage of a cut, with the names of the graph. */
@@ -24,7 +24,7 @@ export function stageOf(graph: WireGraph, cut: EmbeddingCut, place: StagePlace):
   const columns = isSingle ? chosenColumns(view, shape[1] ?? 1) : undefined;
   return {
     table: place.table,
-    ...(place.version === undefined ? {} : { version: place.version }),
+    version: place.version,
     ids: isSingle ? first : view.inputs,
     datatype: view.datatype,
     ...(shape.length === 2 ? { slots: shape[1]! } : {}),

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { npyHeader } from '../../../src/model/split/npy-file.js';
 import { sparseTools } from '../../../src/model/split/sparse-tools.js';
+import { openStageTables } from '../../../src/model/stage-tables.js';
+import { findModels, type ModelEntry } from '../../../src/repository/layout.js';
+import { buildTable } from '../../../src/sparse/builder.js';
 import { printSequenceFile } from '../../../src/sparse/seqfile.js';
+import { writeKeyValue } from '../../sparse/row-files.js';
 import { temporaryDirectory } from '../model-fixtures.js';
 import { embeddingModel, matrix, split } from './split-fixtures.js';
 
@@ -64,6 +68,37 @@ test('pooling by the table agrees with that of the network', async (t) => {
   });
   const { stages } = await split(t, model, { fusePooling: true }, sparseTools);
   assert.equal(stages[0]?.combiner, 'mean');
+});
+
+test('the network keeps the rows that it was split from, whatever becomes of table and directory', async (t) => {
+  const { report } = await split(t, embeddingModel(), {}, sparseTools);
+  const table = join(report.directory, 'tables/table');
+  const rows = writeKeyValue(join(report.directory, 'retrained.txt'), [[0n, [9, 9, 9, 9]]]);
+  await buildTable({ output: table, inputs: [rows], threads: 1 });
+  await buildTable({ output: table, inputs: [rows], threads: 1, mode: 'delta', parent: 1 });
+  const moved = `${report.directory}-renamed`;
+  renameSync(report.directory, moved);
+  const [entry] = await findModels(moved, { name: 'another' });
+  const tables = await openStageTables(entry as ModelEntry);
+  tables.close();
+  assert.deepEqual(
+    tables.perStage.map(({ version }) => version),
+    [1],
+  );
+});
+
+test('a reused table that belongs to a model is told with the report', async (t) => {
+  const first = await split(t, embeddingModel(), {}, sparseTools);
+  const table = join(first.report.directory, 'tables/table');
+  const rows = writeKeyValue(
+    join(first.report.directory, 'rows.txt'),
+    Array.from({ length: 50 }, (_, key) => [BigInt(key), [1, 2, 3, 4]] as const),
+  );
+  const model = { name: 'ranker', version: 3 };
+  await buildTable({ output: table, inputs: [rows], threads: 1, model });
+  const { report } = await split(t, embeddingModel(), { reuse: table }, sparseTools);
+  assert.equal(report.tables[0]?.publishedWith, 'version 3 of model ranker');
+  assert.equal(first.report.tables[0]?.publishedWith, undefined);
 });
 
 test('a table of an earlier split is used again, pinned to its version', async (t) => {
