@@ -12,7 +12,7 @@ import {
   type TableBuildProgress,
 } from '../native/tables.js';
 import { listInputFiles, standardInput } from './input-files.js';
-import { listVersions, type Manifest, resolveChain } from './manifest.js';
+import { digestOfVersion, listVersions, type Manifest, resolveChain } from './manifest.js';
 import { VersionWork } from './version-work.js';
 
 /** How far a build is. */
@@ -200,7 +200,7 @@ function manifestOf(
     table: name,
     version,
     kind: parent ? 'delta' : 'snapshot',
-    ...(parent ? { parent: parent.version } : {}),
+    ...(parent ? { parent: parent.version, parent_digest: digestOfVersion(parent) } : {}),
     dtype,
     dim: facts.dim,
     shard_num: shards,

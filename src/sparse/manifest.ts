@@ -4,6 +4,7 @@
  * A table is a directory; a version is a directory in it, named by its number, that holds the shard files and, written
  * last, the manifest. Without a manifest there is no version.
  */
+import { createHash } from 'node:crypto';
 import { open, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import Type, { type Static } from 'typebox';
@@ -40,6 +41,12 @@ export const manifestSchema = Type.Object(
       description: 'Everything, or changes on top of another version.',
     }),
     parent: Type.Optional(version('A delta: the version it changes, smaller than its own.')),
+    parent_digest: Type.Optional(
+      Type.String({
+        pattern: '^[0-9a-f]{64}$',
+        description: 'A delta: the digest of the version it changes, see `digestOfVersion`.',
+      }),
+    ),
     dtype: Type.Enum([...rowTypes], { description: 'How rows are stored.' }),
     dim: count('Elements of a row; 0 for bytes.'),
     shard_num: version('Number of shards: a key is in shard key mod shard_num.'),
@@ -123,6 +130,16 @@ export async function readManifest(directory: string): Promise<Manifest> {
     });
   }
   return value as Manifest;
+}
+
+/**
+ * The digest of a version, by which deltas know their parent: SHA-256 over the digests of its files in order and, of a
+ * delta, its own `parent_digest`, as text without separators. It covers every byte of the version and of those below.
+ */
+export function digestOfVersion({ files, parent_digest: parentDigest = '' }: Manifest): string {
+  const hash = createHash('sha256');
+  for (const { digest } of files) hash.update(digest);
+  return hash.update(parentDigest).digest('hex');
 }
 
 /** Writes the manifest of a version under a temporary name, flushes it, and gives it its own. */
@@ -217,16 +234,26 @@ function requireFit(directory: string, below: Manifest, above: Manifest): void {
         `changes, has ${below[key]}`,
     );
   }
+  const digest = digestOfVersion(below);
+  if (digest === above.parent_digest) return;
+  throw new ServingError(
+    'SRV_TABLE_MISMATCH',
+    `version ${above.version} changes a version ${below.version} with the digest ${above.parent_digest}, but that in ` +
+      `${directory} has ${digest}: it was built anew, or is another table's`,
+  );
 }
 
 /** What in a manifest contradicts something else in it. */
 function liesOf(manifest: Manifest): string[] {
-  const { kind, parent, version, files, dtype, dim, default_row: defaultRow } = manifest;
+  const { kind, parent, parent_digest: parentDigest, version, files, dtype, dim } = manifest;
+  const { default_row: defaultRow } = manifest;
   const faults: string[] = [];
   if (kind === 'delta' && (parent === undefined || parent >= version)) {
     faults.push(`parent: a delta needs the version that it changes, smaller than ${version}; got ${parent}`);
   }
-  if (kind === 'snapshot' && parent !== undefined)
+  if (kind === 'delta' && parentDigest === undefined)
+    faults.push('parent_digest: a delta needs the digest of the version that it changes');
+  if (kind === 'snapshot' && (parent !== undefined || parentDigest !== undefined))
     faults.push('parent: a snapshot stands on no other version');
   if ((dim === 0) !== (dtype === 'bytes')) faults.push(`dim: ${dim} does not fit rows of ${dtype}`);
   if (files.length !== manifest.shard_num) {

@@ -11,7 +11,7 @@ import {
 } from '../native/tables.js';
 import { type BuiltVersion, defaultMemoryLimit, shardFilesOf } from './builder.js';
 import type { LocalTable } from './local-table.js';
-import { listVersions, type Manifest, readManifest } from './manifest.js';
+import { digestOfVersion, listVersions, type Manifest, readManifest } from './manifest.js';
 import { newestVersion, openResolved, type ResolvedTable, resolveTable, verifyTable } from './table.js';
 import { VersionWork } from './version-work.js';
 
@@ -116,10 +116,11 @@ export async function writeDelta(
     }
     const place = await resolveTable(output, { version: base.manifest.version });
     const parent = place.manifest;
-    if (parent.files.some(({ digest }, shard) => digest !== base.manifest.files[shard]?.digest)) {
+    if (digestOfVersion(parent) !== digestOfVersion(base.manifest)) {
       throw new ServingError(
         'SRV_TABLE_MISMATCH',
-        `version ${parent.version} in ${output} is not the one in ${base.directory}: their files differ`,
+        `version ${parent.version} in ${output} is not the one in ${base.directory}: its digest is ` +
+          `${digestOfVersion(parent)}, expected ${digestOfVersion(base.manifest)}`,
       );
     }
     const scans: TableScan[] = [
@@ -133,6 +134,7 @@ export async function writeDelta(
       ...next,
       kind: 'delta',
       parent: base.manifest.version,
+      parent_digest: digestOfVersion(base.manifest),
       ...(defaultRow ? { default_row: defaultRow } : {}),
       ...(pair.to.model ? { model: pair.to.model } : {}),
     }));
@@ -175,7 +177,7 @@ async function rebuild(
   try {
     options.onStart?.(build.progress);
     const facts = await build.done;
-    const { parent: _, source: __, ...kept } = like;
+    const { parent: _, parent_digest: __, source: ___, ...kept } = like;
     const manifest = finish({
       ...kept,
       version: work.version,

@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { buildTable } from '../../src/sparse/builder.js';
-import { listVersions, type Manifest, readManifest, resolveChain } from '../../src/sparse/manifest.js';
+import { type BuildTableOptions, buildTable } from '../../src/sparse/builder.js';
+import {
+  digestOfVersion,
+  listVersions,
+  type Manifest,
+  readManifest,
+  resolveChain,
+} from '../../src/sparse/manifest.js';
+import { openTable } from '../../src/sparse/table.js';
 import { writeKeyValue } from './row-files.js';
 
 const root = mkdtempSync(join(tmpdir(), 'table-manifest-'));
@@ -48,6 +56,9 @@ test('every lie of a manifest is found, and named', async () => {
     [{ ...truth, version: 0 }, /version/],
     [{ ...truth, kind: 'delta' }, /parent: a delta needs/],
     [{ ...truth, kind: 'delta', parent: 1 }, /parent: a delta needs/],
+    [{ ...truth, kind: 'delta', parent: 1 }, /parent_digest: a delta needs the digest of the version/],
+    [{ ...truth, kind: 'delta', parent_digest: 'abc' }, /parent_digest/],
+    [{ ...truth, parent_digest: '0'.repeat(64) }, /parent: a snapshot stands on no other/],
     [{ ...truth, kind: 'other' }, /kind/],
     [{ ...truth, parent: 1 }, /parent: a snapshot stands on no other/],
     [{ ...truth, dtype: 'f64' }, /dtype/],
@@ -121,4 +132,46 @@ test('a parent that is absent, or does not fit, is named', async () => {
       message: /has dtype f32, but version 1/,
     }),
   );
+});
+
+test('a delta knows its parent by its content, however the parent got there', async () => {
+  const place = join(root, 'anew');
+  const rows = (name: string, value: number): string =>
+    writeKeyValue(join(root, name), [[1n, [value, value]]]);
+  const build = (name: string, value: number, options: Partial<BuildTableOptions> = {}) =>
+    buildTable({ output: place, inputs: [rows(name, value)], threads: 1, ...options });
+  await build('anew-1.txt', 1);
+  await build('anew-2.txt', 2, { mode: 'delta' });
+  const { manifest } = await build('anew-3.txt', 3, { mode: 'delta' });
+  const second = await readManifest(join(place, '2'));
+  const digest = createHash('sha256')
+    .update(second.files[0]!.digest + second.parent_digest!)
+    .digest('hex');
+  assert.deepEqual([manifest.parent_digest, digestOfVersion(second)], [digest, digest]);
+
+  rmSync(join(place, '1'), { recursive: true });
+  await build('anew-1.txt', 1, { version: 1 });
+  assert.equal((await resolveChain(place)).length, 3);
+
+  rmSync(join(place, '1'), { recursive: true });
+  await build('other.txt', 9, { version: 1 });
+  const other = digestOfVersion(await readManifest(join(place, '1')));
+  const mismatch = {
+    code: 'SRV_TABLE_MISMATCH',
+    message: new RegExp(
+      `version 2 changes a version 1 with the digest ${second.parent_digest}, but that in \\S+/1 has ${other}: it was built anew`,
+    ),
+  };
+  await assert.rejects(resolveChain(place), mismatch);
+  await assert.rejects(openTable(place), mismatch);
+  await assert.rejects(build('anew-4.txt', 4, { mode: 'delta' }), mismatch);
+
+  // The delta in the middle is built anew on it, with the same rows: its own files are those of before.
+  rmSync(join(place, '2'), { recursive: true });
+  await build('anew-2.txt', 2, { mode: 'delta', version: 2, parent: 1 });
+  assert.deepEqual((await readManifest(join(place, '2'))).files, second.files);
+  await assert.rejects(resolveChain(place), {
+    code: 'SRV_TABLE_MISMATCH',
+    message: /version 3 changes a version 2 with the digest/,
+  });
 });

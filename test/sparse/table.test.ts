@@ -18,7 +18,7 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type BuildTableOptions, buildTable } from '../../src/sparse/builder.js';
 import type { Combiner, LocalTable } from '../../src/sparse/local-table.js';
-import { readManifest } from '../../src/sparse/manifest.js';
+import { digestOfVersion, readManifest } from '../../src/sparse/manifest.js';
 import { compactTable, diffTables, writeDelta } from '../../src/sparse/rebuild.js';
 import { openTable, resolveTable, verifyTable } from '../../src/sparse/table.js';
 import { VersionWork } from '../../src/sparse/version-work.js';
@@ -404,7 +404,12 @@ test('a delta under the name of a snapshot, and the other way round, are refused
   const { table } = await build(rowsOf(1n));
   const delta = await build(rowsOf(2n), { output: table, mode: 'delta' });
   const asSnapshot = await changed(
-    (version) => rewriteManifest(version, ({ parent: _, ...m }) => ({ ...m, version: 1, kind: 'snapshot' })),
+    (version) =>
+      rewriteManifest(version, ({ parent: _, parent_digest: __, ...m }) => ({
+        ...m,
+        version: 1,
+        kind: 'snapshot',
+      })),
     delta.version,
   );
   await assert.rejects(openTable(asSnapshot), {
@@ -412,7 +417,8 @@ test('a delta under the name of a snapshot, and the other way round, are refused
     message: /is the file of a delta/,
   });
   const lying = await build(rowsOf(2n), { output: table, version: 3 });
-  rewriteManifest(lying.version, (m) => ({ ...m, kind: 'delta', parent: 1 }));
+  const parentDigest = digestOfVersion(await readManifest(join(table, '1')));
+  rewriteManifest(lying.version, (m) => ({ ...m, kind: 'delta', parent: 1, parent_digest: parentDigest }));
   await assert.rejects(openTable(table, { version: 3 }), {
     code: 'SRV_TABLE_MISMATCH',
     message: /is the file of a snapshot/,
@@ -677,7 +683,7 @@ test('a delta goes into the table of its parent, also where a version of it is n
   await assert.rejects(writeDelta(a, b, b, { threads: 1 }), { code: 'SRV_TABLE_NOT_FOUND' });
   await assert.rejects(writeDelta(join(a, '1'), b, b, { threads: 1 }), {
     code: 'SRV_TABLE_MISMATCH',
-    message: /their files differ/,
+    message: /version 1 in \S+ is not the one in \S+: its digest is/,
   });
 });
 
