@@ -26,6 +26,7 @@ export type {
   LocalTable,
   MissingPolicy,
   RowType,
+  VerifyOptions,
 } from './sparse/local-table.js';
 export type { Manifest } from './sparse/manifest.js';
 export {

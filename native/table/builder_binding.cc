@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "../low_priority.h"
 #include "../napi_support.h"
 #include "../rows/handle_binding.h"
 #include "../rows/object_binding.h"
@@ -26,6 +27,7 @@ struct TableBuildJob {
   /** Rows of tables; they come before those of files. */
   std::vector<RowInput> scans;
   BuildProgress progress;
+  bool isBackground = false;
   bool isStarted = false;
 };
 
@@ -105,15 +107,7 @@ class BuildTask : public AsyncTask {
   explicit BuildTask(std::shared_ptr<TableBuildJob> job) : job_(std::move(job)) {}
 
   Status execute() override {
-    Result<std::vector<RowInput>> inputs = openFileInputs(job_->files, job_->options.threads);
-    if (!inputs.ok()) return inputs.status();
-    std::vector<RowInput> all = job_->scans;
-    all.insert(all.end(), std::make_move_iterator(inputs.value().begin()),
-               std::make_move_iterator(inputs.value().end()));
-    Result<BuiltTable> built = buildTable(job_->options, all, job_->progress);
-    if (!built.ok()) return built.status();
-    built_ = std::move(built.value());
-    return {};
+    return job_->isBackground ? atLowPriority([this] { return build(); }) : build();
   }
 
   napi_value result(napi_env env) override {
@@ -135,6 +129,18 @@ class BuildTask : public AsyncTask {
   }
 
  private:
+  Status build() {
+    Result<std::vector<RowInput>> inputs = openFileInputs(job_->files, job_->options.threads);
+    if (!inputs.ok()) return inputs.status();
+    std::vector<RowInput> all = job_->scans;
+    all.insert(all.end(), std::make_move_iterator(inputs.value().begin()),
+               std::make_move_iterator(inputs.value().end()));
+    Result<BuiltTable> built = buildTable(job_->options, all, job_->progress);
+    if (!built.ok()) return built.status();
+    built_ = std::move(built.value());
+    return {};
+  }
+
   napi_value shards(napi_env env) const {
     napi_value array = nullptr;
     napi_create_array_with_length(env, built_.shards.size(), &array);
@@ -180,6 +186,7 @@ napi_value createTableBuild(napi_env env, napi_callback_info info) {
   options.memoryLimit = members.number("memoryLimit", 1, uint64_t{1} << 50);
   options.wantsMean = members.boolean("wantsMean");
   options.allowsNoRows = members.boolean("allowsNoRows");
+  job->isBackground = members.boolean("isBackground");
   job->files.paths = members.paths("paths");
   job->files.deletePaths = members.paths("deletePaths");
   job->files.guessesFormat = members.boolean("guessesFormat");

@@ -18,6 +18,10 @@ namespace onnx_serving {
 namespace {
 
 constexpr size_t kReadPiece = size_t{8} << 20;
+/** Buckets, or rows, that are looked at between two questions whether to go on. */
+constexpr uint64_t kLooksAtOnce = 16384;
+
+Status ended(const std::string& path) { return {code::kCancelled, "the check of " + path + " was ended"}; }
 
 Status corrupt(const std::string& path, uint64_t offset, const std::string& problem) {
   return {code::kTableCorrupt, path + ", byte " + std::to_string(offset) + ": " + problem};
@@ -147,7 +151,7 @@ Status ShardFile::verify(const std::function<bool(uint64_t bytesDone)>& goOn) co
   const std::span<const std::byte> sums = section(header_.checksums);
   const uint64_t end = header_.checksums.offset;
   for (uint64_t at = ShardHeader::kBytes, block = 0; at < end; at += ShardHeader::kChecksumBlock, ++block) {
-    if (!goOn(at)) return {code::kCancelled, "the check of " + path_ + " was ended"};
+    if (!goOn(at)) return ended(path_);
     uint64_t expected;
     std::memcpy(&expected, sums.data() + 8 * block, 8);
     const uint64_t length = std::min<uint64_t>(ShardHeader::kChecksumBlock, end - at);
@@ -157,14 +161,16 @@ Status ShardFile::verify(const std::function<bool(uint64_t bytesDone)>& goOn) co
                    "the block of " + std::to_string(length) + " bytes has the checksum " + hexDigits(actual) +
                        ", expected " + hexDigits(expected));
   }
-  return checkBuckets();
+  return checkBuckets(goOn);
 }
 
-Status ShardFile::checkBuckets() const {
+Status ShardFile::checkBuckets(const std::function<bool(uint64_t)>& goOn) const {
+  const uint64_t end = header_.checksums.offset;
   const ShardView shard = view();
   const uint64_t bucketBytes = header_.bucketBytes();
   uint64_t rows = 0;
   for (uint64_t number = 0; number < header_.grid.buckets(); ++number) {
+    if (number % kLooksAtOnce == 0 && !goOn(end)) return ended(path_);
     const std::byte* bucket = shard.buckets + number * bucketBytes;
     const uint64_t offset = header_.buckets.offset + number * bucketBytes;
     const size_t used = usedSlots(bucket, number, header_);
@@ -202,9 +208,11 @@ Status ShardFile::checkBuckets() const {
   RowCursor cursor(*this);
   uint64_t key;
   const std::byte* row;
-  while (cursor.next(key, row)) {
-    const std::byte* end = shard.rowData + shard.rowDataBytes;
-    if (row != nullptr && (header_.rowType != RowType::kBytes || !bytesOfRow(row, end).isDamaged)) continue;
+  for (uint64_t looks = 0; cursor.next(key, row); ++looks) {
+    if (looks % kLooksAtOnce == 0 && !goOn(end)) return ended(path_);
+    const std::byte* rowsEnd = shard.rowData + shard.rowDataBytes;
+    if (row != nullptr && (header_.rowType != RowType::kBytes || !bytesOfRow(row, rowsEnd).isDamaged))
+      continue;
     return corrupt(path_, header_.rowData.offset,
                    "the row of key " + std::to_string(key) + " reaches beyond the rows");
   }

@@ -57,7 +57,7 @@ class ShardFile {
  private:
   ShardFile() = default;
   Status readInto(const std::string& path);
-  Status checkBuckets() const;
+  Status checkBuckets(const std::function<bool(uint64_t)>& goOn) const;
   std::span<const std::byte> section(const Section& at) const { return bytes_.subspan(at.offset, at.bytes); }
 
   std::string path_;

@@ -1,6 +1,8 @@
+#include <atomic>
 #include <cstring>
 #include <vector>
 
+#include "../low_priority.h"
 #include "../mapped_file_guard.h"
 #include "../napi_support.h"
 #include "table_handle.h"
@@ -287,6 +289,59 @@ napi_value verifyShard(napi_env env, napi_callback_info info) {
   return startTask(env, std::make_unique<VerifyTask>(std::move(path)));
 }
 
+/** Checks a file of an open table, mapped or in memory: what is served, not what lies at its path by now. */
+class VerifyOpenTask : public AsyncTask {
+ public:
+  VerifyOpenTask(SharedTable table, std::shared_ptr<ShardFile> shard, bool isBackground, int32_t* stop)
+      : table_(std::move(table)), shard_(std::move(shard)), isBackground_(isBackground), stop_(stop) {}
+  Status execute() override {
+    const auto verify = [this] {
+      return shard_->verify([this](uint64_t) { return std::atomic_ref<int32_t>(*stop_).load() == 0; });
+    };
+    return isBackground_ ? atLowPriority(verify) : verify();
+  }
+  napi_value result(napi_env env) override {
+    napi_value bytes = nullptr;
+    napi_create_double(env, static_cast<double>(shard_->header().fileBytes), &bytes);
+    return bytes;
+  }
+
+ private:
+  SharedTable table_;
+  std::shared_ptr<ShardFile> shard_;
+  bool isBackground_;
+  int32_t* stop_;
+};
+
+/** verifyTableFile(handle, file, isBackground, stop: Int32Array of 1): Promise<bytes>; `stop` not 0 ends it
+ * early. */
+napi_value verifyTableFile(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, "verifyTableFile");
+  SharedTable table = tableOf(arguments, 0);
+  const size_t file = arguments.size(1, "file");
+  const bool isBackground = arguments.boolean(2, "isBackground");
+  const TypedArray stop = arguments.typedArray(3, "stop");
+  if (arguments.ok() && (stop.type != napi_int32_array || stop.length != 1))
+    arguments.refuse("stop is not an Int32Array of one element");
+  std::shared_ptr<ShardFile> shard;
+  if (arguments.ok()) {
+    const size_t shards = table->shards();
+    if (file < shards) {
+      shard = table->snapshot()[file];
+    } else if (file / shards <= table->deltas().size()) {
+      shard = table->deltas()[file / shards - 1][file % shards];
+    } else {
+      arguments.refuse("there is no such file");
+    }
+  }
+  if (!arguments.ok()) return rejected(env, arguments.problem());
+  const napi_value kept[] = {arguments.at(3)};
+  return startTask(env,
+                   std::make_unique<VerifyOpenTask>(std::move(table), std::move(shard), isBackground,
+                                                    static_cast<int32_t*>(stop.data)),
+                   kept);
+}
+
 class CompareTask : public AsyncTask {
  public:
   CompareTask(SharedTable from, SharedTable to) : from_(std::move(from)), to_(std::move(to)) {}
@@ -350,6 +405,7 @@ void exportTable(napi_env env, napi_value exports) {
   exportFunction(env, exports, "tableRow", tableRow);
   exportFunction(env, exports, "tableRows", tableRows);
   exportFunction(env, exports, "verifyShard", verifyShard);
+  exportFunction(env, exports, "verifyTableFile", verifyTableFile);
   exportFunction(env, exports, "compareTables", compareTablesOf);
   exportFunction(env, exports, "gatherInstructions", gatherInstructions);
 }

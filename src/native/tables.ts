@@ -1,6 +1,7 @@
 /** The addon's sparse tables: opening, gathering, building; and the keys of ids. */
 import { addon } from './addon.js';
 import { plainFormat, type RowFormat } from './row-files.js';
+import { stopAtExit } from './stop-at-exit.js';
 
 declare const handleKind: unique symbol;
 /** A table that is open in this process; made by `openTable`, of one thread. */
@@ -97,6 +98,8 @@ export interface TableBuildOptions {
   readonly scans?: readonly TableScan[];
   /** Whether a snapshot without any row is allowed. @default false */
   readonly allowsNoRows?: boolean;
+  /** Whether its threads take only what others leave. @default false */
+  readonly isBackground?: boolean;
 }
 
 /** What a build made. */
@@ -174,6 +177,7 @@ interface Tables {
     missing?: Uint8Array | null,
   ): number;
   verifyShard(path: string): Promise<{ readonly bytes: number; readonly digest: bigint }>;
+  verifyTableFile(table: TableHandle, file: number, isBackground: boolean, stop: Int32Array): Promise<number>;
   compareTables(from: TableHandle, to: TableHandle): Promise<TableDifference>;
   gatherInstructions(): string;
   hashIds(
@@ -279,6 +283,34 @@ export function verifyShard(path: string): Promise<{ readonly bytes: number; rea
   return addon<Tables>().verifyShard(path);
 }
 
+/**
+ * Does what `verifyShard` does to a file of an open table: to the bytes that are mapped, or in memory, whatever lies at
+ * its path by now. The table may be closed meanwhile.
+ *
+ * @param file index into what `tableShards` gives
+ * @param isBackground whether the work takes only what other threads of the machine leave
+ * @returns bytes of the file
+ * @throws SRV_TABLE_CORRUPT with file and byte offset of the first fault, SRV_CANCELLED after `signal`
+ */
+export async function verifyTableFile(
+  table: TableHandle,
+  file: number,
+  isBackground: boolean,
+  signal: AbortSignal,
+): Promise<number> {
+  const stop = new Int32Array(1);
+  const end = (): void => void Atomics.store(stop, 0, 1);
+  if (signal.aborted) end();
+  signal.addEventListener('abort', end);
+  const leaveExit = stopAtExit(end);
+  try {
+    return await addon<Tables>().verifyTableFile(table, file, isBackground, stop);
+  } finally {
+    leaveExit();
+    signal.removeEventListener('abort', end);
+  }
+}
+
 /** How two open tables of the same row type and dim differ; looks every key of both up, in a pool thread. */
 export function compareTables(from: TableHandle, to: TableHandle): Promise<TableDifference> {
   return addon<Tables>().compareTables(from, to);
@@ -331,7 +363,7 @@ export function placeIds(
 
 /** Starts to build the shard files of a table version. */
 export function startTableBuild(options: TableBuildOptions): TableBuild {
-  const { format, kind, dtype, scans = [], allowsNoRows = false, ...others } = options;
+  const { format, kind, dtype, scans = [], allowsNoRows = false, isBackground = false, ...others } = options;
   const build = addon<Tables>().createTableBuild(
     {
       ...others,
@@ -339,18 +371,21 @@ export function startTableBuild(options: TableBuildOptions): TableBuild {
       rowType: rowTypes.indexOf(dtype),
       guessesFormat: format.format === 'auto',
       allowsNoRows,
+      isBackground,
     },
     plainFormat({ ...format, format: format.format === 'auto' ? 'seqfile' : format.format }),
   );
   for (const { table, what, other, areDeletes } of scans) {
     addon<Tables>().addTableScan(build, table, tableScans.indexOf(what), other ?? null, areDeletes);
   }
+  const cancel = (): void => addon<Tables>().cancelTableBuild(build);
+  const leaveExit = stopAtExit(cancel);
   return {
-    done: addon<Tables>().runTableBuild(build),
+    done: addon<Tables>().runTableBuild(build).finally(leaveExit),
     progress() {
       const progress = addon<Tables>().tableBuildProgress(build);
       return { ...progress, phase: buildPhases[progress.phase]! };
     },
-    cancel: () => addon<Tables>().cancelTableBuild(build),
+    cancel,
   };
 }

@@ -12,6 +12,7 @@ import {
   tableRow,
   tableRows,
   tableShards,
+  verifyTableFile,
 } from '../native/tables.js';
 
 /** How the elements of rows are stored; `bytes` rows have a length each and are not gathered as floats. */
@@ -52,6 +53,15 @@ export interface LocalTableOptions {
   readonly defaultRow?: readonly number[];
 }
 
+/** How the files of an open table are verified. */
+export interface VerifyOptions {
+  /** Whether the work takes only what other threads of the machine leave. @default false */
+  readonly isBackground?: boolean;
+  /** Called after each file. */
+  readonly onFile?: (path: string, bytes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 /** What a gather gave. */
 export interface Gathered {
   /** `options.out`, or the new array. */
@@ -76,12 +86,18 @@ export class LocalTable {
   readonly overlayBytes: number;
   readonly #label: string;
   readonly #defaultRow: Float32Array | undefined;
+  /** Of its files: snapshot first, then each delta, shards in order. */
+  readonly #paths: readonly string[];
+  readonly #closing = new AbortController();
   #handle: TableHandle | undefined;
+  /** What was found when it was verified. */
+  #fault: ServingError | undefined;
 
-  private constructor(handle: TableHandle, options: LocalTableOptions) {
+  private constructor(handle: TableHandle, files: TableFiles, options: LocalTableOptions) {
     const { label, version, defaultRow } = options;
     const facts = tableFacts(handle);
     this.#handle = handle;
+    this.#paths = [files.snapshot, ...files.deltas].flat();
     this.#label = label;
     this.version = version;
     this.#defaultRow = defaultRow && Float32Array.from(defaultRow);
@@ -97,7 +113,7 @@ export class LocalTable {
    * @throws SRV_IO, SRV_TABLE_CORRUPT, SRV_TABLE_UNSUPPORTED, SRV_TABLE_MISMATCH, SRV_OUT_OF_MEMORY
    */
   static async open(files: TableFiles, options: LocalTableOptions): Promise<LocalTable> {
-    return new LocalTable(await openTable(files, options.inMemory), options);
+    return new LocalTable(await openTable(files, options.inMemory), files, options);
   }
 
   /**
@@ -107,7 +123,7 @@ export class LocalTable {
    * @param keys a BigInt64Array is read as the unsigned numbers of the same bits
    * @throws SRV_MISSING_KEY under `missing: 'error'`; SRV_BAD_BAGS for offsets that descend or overrun, or without
    *   a combiner; SRV_TABLE_MISMATCH for rows of bytes and buffers of the wrong length; SRV_TABLE_CORRUPT when a
-   *   file was damaged or cut meanwhile
+   *   file was damaged or cut meanwhile, or `verify` found a fault
    */
   gather(keys: BigUint64Array | BigInt64Array, options: GatherOptions = {}): Gathered {
     const { combiner, offsets, weights, missing = 'zeros' } = options;
@@ -162,6 +178,32 @@ export class LocalTable {
     return tableShards(this.#open());
   }
 
+  /**
+   * Compares every block of its open files with its checksum, and every key with its place, one file at a time in a pool
+   * thread. After a fault this object answers everything with it. Closing it ends the work.
+   *
+   * @returns bytes that were read
+   * @throws SRV_TABLE_CORRUPT with file and byte offset of the first fault; SRV_CANCELLED after `signal` or `close`
+   */
+  async verify(options: VerifyOptions = {}): Promise<number> {
+    const { isBackground = false, onFile, signal } = options;
+    const ends = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+    let total = 0;
+    for (const [file, path] of this.#paths.entries()) {
+      if (ends.aborted)
+        throw new ServingError('SRV_CANCELLED', `the check of table ${this.#label} was ended`);
+      try {
+        const bytes = await verifyTableFile(this.#open(), file, isBackground, ends);
+        total += bytes;
+        onFile?.(path, bytes);
+      } catch (error) {
+        if (error instanceof ServingError && error.code === 'SRV_TABLE_CORRUPT') this.#fault = error;
+        throw error;
+      }
+    }
+    return total;
+  }
+
   /** The table as the addon knows it. Belongs to this object. */
   get handle(): TableHandle {
     return this.#open();
@@ -169,6 +211,7 @@ export class LocalTable {
 
   /** Gives the files back; idempotent. */
   close(): void {
+    this.#closing.abort();
     if (this.#handle) closeTable(this.#handle);
     this.#handle = undefined;
   }
@@ -178,6 +221,7 @@ export class LocalTable {
   }
 
   #open(): TableHandle {
+    if (this.#fault) throw this.#fault;
     if (this.#handle) return this.#handle;
     throw new ServingError('SRV_TABLE_NOT_FOUND', `table ${this.#label} was closed`);
   }

@@ -12,7 +12,7 @@ import {
 import { type BuiltVersion, defaultMemoryLimit, shardFilesOf } from './builder.js';
 import type { LocalTable } from './local-table.js';
 import { digestOfVersion, listVersions, type Manifest, readManifest } from './manifest.js';
-import { newestVersion, openResolved, type ResolvedTable, resolveTable, verifyTable } from './table.js';
+import { newestVersion, openResolved, openVerified, type ResolvedTable, resolveTable } from './table.js';
 import { VersionWork } from './version-work.js';
 
 /** How a version is made of others. */
@@ -21,6 +21,8 @@ export interface RebuildOptions {
   readonly memoryLimit?: number;
   /** @default as many as processors */
   readonly threads?: number;
+  /** Whether its threads take only what others of the machine leave. @default false */
+  readonly isBackground?: boolean;
   readonly onStart?: (progress: () => TableBuildProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -57,7 +59,7 @@ export async function compactTable(
       `version ${manifest.version} of ${root} cannot be compacted: the snapshot would hide the newer version ${newest}`,
     );
   }
-  using table = await openVerified(resolved, options);
+  using table = await openVerified(resolved, false, options);
   const scans: TableScan[] = [{ table: table.handle, what: 'all', areDeletes: false }];
   return await rebuild(work, manifest, scans, options, (next) => ({
     ...next,
@@ -104,7 +106,7 @@ export async function writeDelta(
   output: string,
   options: RebuildOptions = {},
 ): Promise<BuiltVersion> {
-  const pair = await openPair(from, to, (resolved) => openVerified(resolved, options));
+  const pair = await openPair(from, to, (resolved) => openVerified(resolved, false, options));
   try {
     const { from: base, fromTable, toTable } = pair;
     if (base.manifest.shard_num !== pair.to.manifest.shard_num) {
@@ -171,6 +173,7 @@ async function rebuild(
     deletePaths: [],
     scans,
     allowsNoRows: true,
+    isBackground: options.isBackground ?? false,
   });
   const cancel = (): void => build.cancel();
   options.signal?.addEventListener('abort', cancel);
@@ -191,11 +194,6 @@ async function rebuild(
   } finally {
     options.signal?.removeEventListener('abort', cancel);
   }
-}
-
-async function openVerified(resolved: ResolvedTable, options: RebuildOptions): Promise<LocalTable> {
-  await verifyTable(resolved, () => requireGoOn(options));
-  return await openResolved(resolved, false);
 }
 
 function requireGoOn({ signal }: RebuildOptions): void {

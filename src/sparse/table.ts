@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { ServingError } from '../errors.js';
+import { messageOf, ServingError } from '../errors.js';
 import { type TableFiles, type TableShard, verifyShard } from '../native/tables.js';
-import { LocalTable } from './local-table.js';
+import { LocalTable, type VerifyOptions } from './local-table.js';
 import {
   listVersions,
   type Manifest,
@@ -36,8 +36,13 @@ export interface OpenTableOptions {
   readonly version?: number;
   /** Reads the files into memory of huge pages; otherwise they are mapped. @default false */
   readonly inMem?: boolean;
-  /** Compares every block of every file with its checksum first. @default false */
-  readonly verify?: boolean;
+  /**
+   * Whether every block of every file is compared with its checksum: before the table is given out, or while it is used
+   * already, at low priority; from a fault on the table then answers SRV_TABLE_CORRUPT. @default false
+   */
+  readonly verify?: boolean | 'background';
+  /** With verify `background`: called once when a fault was found; not after the table was closed. */
+  readonly onCorrupt?: (fault: ServingError) => void;
 }
 
 /**
@@ -48,10 +53,38 @@ export interface OpenTableOptions {
  *   SRV_TABLE_UNSUPPORTED for other formats; SRV_TABLE_MISMATCH; SRV_IO; SRV_OUT_OF_MEMORY
  */
 export async function openTable(directory: string, options: OpenTableOptions = {}): Promise<LocalTable> {
-  const { version, inMem = false, verify = false } = options;
+  const { version, inMem = false, verify = false, onCorrupt } = options;
   const resolved = await resolveTable(directory, version === undefined ? {} : { version });
-  if (verify) await verifyTable(resolved);
-  return await openResolved(resolved, inMem);
+  if (verify === true) return await openVerified(resolved, inMem);
+  const table = await openResolved(resolved, inMem);
+  if (verify === 'background') {
+    table.verify({ isBackground: true }).catch((error: unknown) => {
+      const fault = asServingError(error);
+      if (fault.code !== 'SRV_CANCELLED') onCorrupt?.(fault);
+    });
+  }
+  return table;
+}
+
+/** `openResolved`, and no table is given out before all its blocks were compared with their checksums. */
+export async function openVerified(
+  resolved: ResolvedTable,
+  inMemory: boolean,
+  options: VerifyOptions = {},
+): Promise<LocalTable> {
+  const table = await openResolved(resolved, inMemory);
+  try {
+    await table.verify(options);
+    return table;
+  } catch (error) {
+    table.close();
+    throw error;
+  }
+}
+
+function asServingError(error: unknown): ServingError {
+  if (error instanceof ServingError) return error;
+  return new ServingError('SRV_INTERNAL', messageOf(error), { cause: error });
 }
 
 /**
