@@ -3,6 +3,7 @@ import { type ErrorCode, errorToData, messageOf, ServingError } from './errors.j
 import type { ModelLoader } from './model/model-loader.js';
 import type { ModelRegistry } from './model/model-registry.js';
 import { ModelVersion } from './model/model-version.js';
+import type { TableUpkeep } from './model/table-upkeep.js';
 import type { Logger } from './observe/logger.js';
 import type { ModelStats } from './observe/model-stats.js';
 import type { ModelEntry, RepositoryEntry } from './repository/layout.js';
@@ -19,6 +20,8 @@ import type {
 export interface ModelServiceOptions {
   readonly registry: ModelRegistry;
   readonly loader: ModelLoader;
+  /** Gets the tables of every version that is ready. */
+  readonly upkeep: TableUpkeep;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Whether requests may load and unload models. */
@@ -64,6 +67,8 @@ export class ModelService implements InferenceService {
     try {
       const running = version.infer(call);
       const tensors = await running.result;
+      // Its rows were found to be damaged while it ran.
+      if (version.error) throw version.error;
       const specs = version.served!.rules.signature.outputs;
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
@@ -78,6 +83,7 @@ export class ModelService implements InferenceService {
       const { code } = errorToData(error);
       stats.recordRequest(call.protocol, code, seconds, Date.now());
       if (code === 'SRV_MODEL_CORRUPT') this.#replaceCorrupt(version);
+      if (code === 'SRV_TABLE_CORRUPT') this.#retire(version, error as ServingError);
       throw error;
     } finally {
       version.leases.release();
@@ -197,8 +203,24 @@ export class ModelService implements InferenceService {
     }).catch(() => undefined);
   }
 
+  /** Ends the serving of a version whose table is damaged: there is no other source that it could be loaded from. */
+  #retire(version: ModelVersion, reason: ServingError): void {
+    if (version.state !== 'ready') return;
+    const { registry, logger, loader } = this.#options;
+    const { name } = version;
+    version.fail(reason);
+    registry.refresh(name);
+    logger.error(
+      { model: name, version: version.version, code: reason.code },
+      `model ${name} version ${version.version} is not served any more: ${reason.message}`,
+    );
+    void this.#change(name, () => loader.retire(version, reason)).catch((error: unknown) =>
+      logger.error({ model: name, version: version.version }, `it could not be closed: ${messageOf(error)}`),
+    );
+  }
+
   async #loadEntry(entry: ModelEntry): Promise<void> {
-    const { registry, loader, clock, logger } = this.#options;
+    const { registry, loader, upkeep, clock, logger } = this.#options;
     const version = new ModelVersion(entry, this.#nextId++, clock);
     const old = registry.versionsOf(entry.name).find((other) => other.version === entry.version);
     const hidesOld = old?.state !== 'ready';
@@ -218,6 +240,7 @@ export class ModelService implements InferenceService {
       { model: entry.name, version: entry.version, loadMs: Math.round(version.served!.loadMs) },
       `model ${entry.name} version ${entry.version} is ready`,
     );
+    upkeep.begin(version.served!.tables, (fault) => this.#retire(version, fault));
   }
 
   async #unload(version: ModelVersion): Promise<void> {

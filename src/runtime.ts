@@ -14,6 +14,7 @@ import { type SlabMemory, SlotAllocator } from './instance/slab.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
 import { Preparer } from './model/preparer.js';
+import { TableUpkeep } from './model/table-upkeep.js';
 import { ModelService } from './model-service.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
@@ -103,6 +104,8 @@ export class Runtime {
   readonly #slots: SlotAllocator;
   readonly #queueBytes: ByteBudget;
   readonly #preparer: Preparer;
+  readonly #upkeep: TableUpkeep;
+  readonly #stop = new AbortController();
   readonly #crashes: CrashMemory;
   readonly #registry = new ModelRegistry();
   readonly #metrics: MetricsPage;
@@ -151,11 +154,18 @@ export class Runtime {
       queueBytes: this.#queueBytes,
       clock,
       crashes: this.#crashes,
+      closing: this.#stop.signal,
+    });
+    this.#upkeep = new TableUpkeep({
+      verifies: config.verifyTables === 'background',
+      compactFrom: config.compactTables,
+      logger: this.#logger,
     });
     this.#metrics = new MetricsPage(() => this.#collectMetrics());
     this.service = new ModelService({
       registry: this.#registry,
       loader,
+      upkeep: this.#upkeep,
       clock,
       logger: this.#logger,
       modelControl: config.modelControl,
@@ -258,7 +268,8 @@ export class Runtime {
 
   async #close(): Promise<void> {
     this.service.drain();
-    await this.#preparer.close();
+    this.#stop.abort();
+    await Promise.all([this.#preparer.close(), this.#upkeep.close()]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
     this.#scheduler.close();
     for (const version of this.#registry.versions()) if (version.served) version.state = 'unloaded';
@@ -312,6 +323,7 @@ export class Runtime {
       queueBytes: this.#queueBytes.used,
       slabBytes: this.#slots.bytes,
       refusals: this.service.refusals,
+      upkeep: this.#upkeep.counts,
     };
   }
 }

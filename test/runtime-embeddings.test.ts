@@ -672,9 +672,12 @@ test(
     assert.deepEqual(await ask(), expected);
     truncateSync(path, 8192);
     const corrupt = { code: 'SRV_TABLE_CORRUPT', message: /part-00000-of-00001\.shard was truncated/ };
-    for (let turn = 0; turn < 5; turn++) await assert.rejects(ask(), corrupt);
+    await assert.rejects(ask(), corrupt);
+    // From then on the model is not ready, and says why.
+    const gone = { code: 'SRV_MODEL_NOT_READY', message: /part-00000-of-00001\.shard was truncated/ };
+    for (let turn = 0; turn < 5; turn++) await assert.rejects(ask(), gone);
     const body = { inputs: [jsonInput('ids', 'INT64', [1, 100], data(ids))] };
-    assert.equal((await call(`${url}/v2/models/m/infer`, { body })).status, 500);
+    assert.equal((await call(`${url}/v2/models/m/infer`, { body })).status, 503);
     await askAll(runtime, 'other', [slotted(randomOf(8), 5, 1)]);
     // Loaded anew while the file is cut: refused, and the reason is there. With the file back: served again.
     await assert.rejects(runtime.service.loadModel('m'), { code: 'SRV_TABLE_CORRUPT' });

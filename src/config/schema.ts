@@ -108,6 +108,20 @@ export const runtimeSchema = Type.Object(
       { minimum: 1, default: 600_000 },
       { group: 'Models', description: 'Time limit of preparing one model, in milliseconds.' },
     ),
+    verifyTables: Type.Enum(['off', 'open', 'background'], {
+      default: 'off',
+      group: 'Models',
+      description:
+        'Whether every block of the tables of embeddings is compared with its checksum: open does it before a model is ready; background does it afterwards, one file at a time at low priority, and ends the serving of a model whose table is damaged.',
+    }),
+    compactTables: int(
+      { minimum: 0, default: 0 },
+      {
+        group: 'Models',
+        description:
+          'Deltas of a table from which on they are folded into a new snapshot, in the background, once a model that takes the newest version is ready. The next load of the model takes it. 0: never.',
+      },
+    ),
 
     threads: int(
       { minimum: 1, maximum: 1024 },

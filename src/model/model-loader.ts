@@ -17,7 +17,7 @@ import type { SlotAllocator } from '../instance/slab.js';
 import { prefaultFile } from '../native/binding.js';
 import type { Signature, TensorSpec } from '../tensor/tensor.js';
 import { planEmbeddings } from './embedding-plan.js';
-import type { ModelVersion } from './model-version.js';
+import type { ModelVersion, Served } from './model-version.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
@@ -34,6 +34,8 @@ export interface ModelLoaderOptions {
   readonly queueBytes: ByteBudget;
   readonly clock: Clock;
   readonly crashes: CrashMemory;
+  /** Aborted when the runtime closes: loads that read for minutes end then. */
+  readonly closing: AbortSignal;
 }
 
 // Of some twenty trial runs the slowest may only tell of a busy machine: the median decides.
@@ -71,6 +73,19 @@ export class ModelLoader {
     const { served } = version;
     if (!served) return;
     version.state = 'draining';
+    await this.#close(version, served);
+    version.state = 'unloaded';
+  }
+
+  /** Closes a version that has failed while it served. What waits is answered with the reason; its state stays. */
+  async retire(version: ModelVersion, reason: ServingError): Promise<void> {
+    const { served } = version;
+    if (!served) return;
+    await served.batcher.close(reason);
+    await this.#close(version, served);
+  }
+
+  async #close(version: ModelVersion, served: Served): Promise<void> {
     await version.leases.whenFree();
     await served.batcher.close();
     this.#options.scheduler.remove(served.batcher);
@@ -78,7 +93,6 @@ export class ModelLoader {
     await this.#options.mainInstance?.unload(version.id);
     served.tables.close();
     version.served = undefined;
-    version.state = 'unloaded';
   }
 
   async #load(version: ModelVersion): Promise<void> {
@@ -103,7 +117,9 @@ export class ModelLoader {
       version: version.version,
     });
     const network = withPublicNames(prepared.signature, settings, label);
-    const tables = await openStageTables(version.entry);
+    const { config, closing } = this.#options;
+    const verify = config.verifyTables === 'open' ? { signal: closing } : undefined;
+    const tables = await openStageTables(version.entry, verify);
     try {
       await this.#loadWith(version, tables, prepared, network, journalId, groups);
     } catch (error) {

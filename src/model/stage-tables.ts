@@ -4,13 +4,23 @@ import type { EmbeddingSettings } from '../config/embedding-settings.js';
 import { ServingError } from '../errors.js';
 import type { ModelEntry } from '../repository/layout.js';
 import type { LocalTable } from '../sparse/local-table.js';
-import { openResolved, resolveTable } from '../sparse/table.js';
+import { openResolved, openVerified, type ResolvedTable, resolveTable } from '../sparse/table.js';
 import type { PlannedTable } from './embedding-plan.js';
+
+/** A table that is held open. */
+export interface HeldTable {
+  readonly table: LocalTable;
+  readonly resolved: ResolvedTable;
+  /** Whether a stage names its version. */
+  readonly isPinned: boolean;
+}
 
 /** The tables that a version's stages use. While this is open, instances share its mappings. */
 export interface StageTables {
   /** For each stage its table; stages that name the same one share it. */
   readonly perStage: readonly PlannedTable[];
+  /** Each of them once. */
+  readonly held: readonly HeldTable[];
   close(): void;
 }
 
@@ -20,13 +30,17 @@ export interface StageTables {
  * A stage without `version` gets the newest table version that was published with this version of the model, or with
  * no model at all: new weights never meet old rows.
  *
+ * @param verify compares every block of their files with its checksum first, until the signal ends it
  * @throws SRV_TABLE_NOT_FOUND, SRV_TABLE_MISMATCH for a pinned version that belongs to another version of the model,
  *   and what opening a table throws
  */
-export async function openStageTables(entry: ModelEntry): Promise<StageTables> {
-  const opened = new Map<string, { readonly planned: PlannedTable; readonly held: LocalTable }>();
+export async function openStageTables(
+  entry: ModelEntry,
+  verify?: { readonly signal?: AbortSignal | undefined },
+): Promise<StageTables> {
+  const opened = new Map<string, { readonly planned: PlannedTable; readonly held: HeldTable }>();
   const close = (): void => {
-    for (const { held } of opened.values()) held.close();
+    for (const { held } of opened.values()) held.table.close();
   };
   try {
     const perStage: PlannedTable[] = [];
@@ -36,12 +50,12 @@ export async function openStageTables(entry: ModelEntry): Promise<StageTables> {
       const key = JSON.stringify([directory, stage.version, inMemory]);
       let table = opened.get(key);
       if (!table) {
-        table = await open(directory, stage.version, inMemory, entry);
+        table = await open(directory, stage.version, inMemory, entry, verify);
         opened.set(key, table);
       }
       perStage.push(table.planned);
     }
-    return { perStage, close };
+    return { perStage, held: [...opened.values()].map(({ held }) => held), close };
   } catch (error) {
     close();
     throw error;
@@ -53,7 +67,8 @@ async function open(
   version: number | undefined,
   inMemory: boolean,
   entry: ModelEntry,
-): Promise<{ readonly planned: PlannedTable; readonly held: LocalTable }> {
+  verify: { readonly signal?: AbortSignal | undefined } | undefined,
+): Promise<{ readonly planned: PlannedTable; readonly held: HeldTable }> {
   const resolved = await resolveTable(directory, {
     ...(version === undefined ? {} : { version }),
     model: { name: entry.name, version: entry.version },
@@ -65,7 +80,9 @@ async function open(
       `table ${label} has rows of bytes; an embedding stage needs rows of numbers`,
     );
   }
-  const held = await openResolved(resolved, inMemory);
+  const table = verify
+    ? await openVerified(resolved, inMemory, verify.signal ? { signal: verify.signal } : {})
+    : await openResolved(resolved, inMemory);
   const planned: PlannedTable = {
     files,
     inMemory,
@@ -74,7 +91,7 @@ async function open(
     version: manifest.version,
     defaultRow: manifest.default_row,
   };
-  return { planned, held };
+  return { planned, held: { table, resolved, isPinned: version !== undefined } };
 }
 
 /** The directory of a table: beside the model file, or beside model.json. */

@@ -25,6 +25,13 @@ export interface RuntimeMetrics {
   readonly slabBytes: number;
   /** Requests that were refused before a version was found, by protocol and code. */
   readonly refusals: ReadonlyMap<string, number>;
+  /** What was done for tables in the background. */
+  readonly upkeep: {
+    readonly sound: number;
+    readonly corrupt: number;
+    readonly compacted: number;
+    readonly notCompacted: number;
+  };
 }
 
 interface BusySample {
@@ -52,6 +59,7 @@ export class MetricsPage {
     const numbers = this.#collect();
     const lines: string[] = [];
     this.#writeRequests(lines, numbers);
+    this.#writeUpkeep(lines, numbers);
     this.#writeDevices(lines, numbers);
     return `${lines.join('\n')}\n${await this.#registry.metrics()}`;
   }
@@ -130,6 +138,25 @@ export class MetricsPage {
     lines.push(`onnx_serving_queue_bytes ${queueBytes}`);
     head(lines, 'onnx_serving_slab_bytes', 'gauge', 'Memory of all slabs.');
     lines.push(`onnx_serving_slab_bytes ${slabBytes}`);
+  }
+
+  #writeUpkeep(lines: string[], { upkeep }: RuntimeMetrics): void {
+    const write = (name: string, help: string, results: Readonly<Record<string, number>>): void => {
+      head(lines, name, 'counter', help);
+      for (const [result, count] of Object.entries(results)) {
+        lines.push(`${name}{result="${result}"} ${count}`);
+      }
+    };
+    write(
+      'onnx_serving_table_verifications_total',
+      'Tables that were verified in the background, by result: sound or corrupt.',
+      { sound: upkeep.sound, corrupt: upkeep.corrupt },
+    );
+    write(
+      'onnx_serving_table_compactions_total',
+      'Chains of deltas that were folded in the background, by result: done or failed.',
+      { done: upkeep.compacted, failed: upkeep.notCompacted },
+    );
   }
 
   #writeDevices(lines: string[], { devices }: RuntimeMetrics): void {

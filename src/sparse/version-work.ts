@@ -41,7 +41,9 @@ export class VersionWork implements AsyncDisposable {
       await removeLeftovers(table);
       const unlock = await takeLock(join(table, `.lock-${version}`), 0);
       if (!unlock) {
-        throw new ServingError('SRV_IO', `version ${version} of ${table} is being made by another process`);
+        throw new ServingError('SRV_IO', `version ${version} of ${table} is being made by another process`, {
+          details: { isBeingMade: true },
+        });
       }
       try {
         if (existsSync(join(table, String(version)))) {

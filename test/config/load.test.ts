@@ -62,6 +62,8 @@ test('an embedder without options gets every default', () => {
     cacheDir: '/home/someone/.cache/onnx-serving',
     cacheBytes: 20 * 2 ** 30,
     prepareTimeoutMs: 600_000,
+    verifyTables: 'off',
+    compactTables: 0,
     threads: 3,
     intraOpThreads: 1,
     gpuIds: [],

@@ -107,3 +107,32 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
     assert.deepEqual([open(), isMapped(table)], [[0, 0, 0], false]);
   });
 }
+
+test('a load that verifies its tables ends when the runtime closes, and leaves none of them open', async (t) => {
+  const directory = temporaryDirectory(t);
+  const table = join(directory, 'table');
+  await makeTable(table, countedRows(10, 2));
+  const loader = new ModelLoader({
+    config: resolveRuntimeConfig({
+      cacheDir: directory,
+      models: [{ path: directory }],
+      verifyTables: 'open',
+    }),
+    groups: [new FakeInstances()],
+    preparer: { prepare: async () => prepared },
+    crashes: { quarantineReason: () => undefined, remember: () => 1 },
+    closing: AbortSignal.abort(),
+  } as unknown as ModelLoaderOptions);
+  const entry: ModelEntry = {
+    name: 'm',
+    version: 1,
+    modelFile: join(directory, 'model.onnx'),
+    directory,
+    settings: { embeddings: [{ table, ids: 'ids', target: 'rows' }] },
+    origin: 'file',
+    wanted: true,
+  };
+  const version = new ModelVersion(entry, 7, systemClock);
+  await assert.rejects(loader.load(version), { code: 'SRV_CANCELLED' });
+  assert.deepEqual([version.state, isMapped(table)], ['failed', false]);
+});
