@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { textTable } from '../../src/loadtest/text-table.js';
 import { paths, scratchDir } from '../paths.js';
 import { type Scenario, skipped } from '../scenario.js';
-import { type GatherFigures, startProcess } from '../sparse/contestant-process.js';
+import { type FaultFigures, startProcess } from '../sparse/contestant-process.js';
 import { type MemoryLimit, memoryLimit } from '../sparse/memory-limit.js';
 import {
   buildArgs,
@@ -45,7 +45,7 @@ export const sparseLimited: Scenario = {
     }
     const limit = await memoryLimit(allowed);
     if (typeof limit === 'string') {
-      return skipped(`no way to limit memory: ${limit}. It needs root and cgroups of version 2, or systemd`);
+      return skipped(`no way to limit memory: ${limit}. It needs root and cgroups, or systemd`);
     }
     const input = await sequenceFile(0, rows, spec.dim, 0, log);
     const dir = await scratchDir('limited');
@@ -69,7 +69,7 @@ export const sparseLimited: Scenario = {
         notes: [
           `${limit.means}: ${(allowed / 1e6).toFixed(0)} MB, page cache included; the table has ${(bytes / 1e6).toFixed(0)} MB`,
           `table build --memory_limit ${builderMemory}: ${building.seconds.toFixed(1)} s, ` +
-            `${(rows / building.seconds / availableParallelism() / 1e6).toFixed(2)} M rows/s a core, ` +
+            `${(rows / building.seconds / 1e6).toFixed(2)} M rows/s on ${availableParallelism()} cores, ` +
             `peak ${megabytes(building.peakBytes)}`,
           servingTable(serving),
         ],
@@ -100,8 +100,8 @@ async function buildWithin(limit: MemoryLimit, input: string, table: string, dir
 interface Serving {
   readonly distribution: string;
   readonly invalid: readonly string[];
-  readonly first: GatherFigures;
-  readonly later: GatherFigures;
+  readonly first: FaultFigures;
+  readonly later: FaultFigures;
   readonly peakBytes: number | undefined;
 }
 
@@ -119,11 +119,11 @@ async function serveWithin(
   const command = await tableContestant(spec, table, { residence: 'mapped', keys });
   const contestant = await startProcess(...limit.wrap(...command, peakFile));
   let invalid: string[];
-  let first: GatherFigures;
-  let later: GatherFigures;
+  let first: FaultFigures;
+  let later: FaultFigures;
   try {
-    first = await contestant.ask<GatherFigures>(`gather 832 1 ${seconds / 2}`);
-    later = await contestant.ask<GatherFigures>(`gather 832 1 ${seconds}`);
+    first = await contestant.ask<FaultFigures>(`gather 832 1 ${seconds / 2}`);
+    later = await contestant.ask<FaultFigures>(`gather 832 1 ${seconds}`);
     invalid = await wrongRows({ [distribution]: contestant });
   } finally {
     await contestant.stop();
@@ -137,6 +137,8 @@ function mutable([file, args]: readonly [string, readonly string[]]): [string, s
 }
 
 async function dropFromPageCache(file: string): Promise<void> {
+  // Pages that are not written yet stay.
+  await run('sync', [file]);
   await run('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
 }
 
@@ -146,17 +148,18 @@ async function peakOf(file: string): Promise<number | undefined> {
 }
 
 function megabytes(bytes: number | undefined): string {
-  return bytes === undefined ? 'unknown (the kernel has no memory.peak)' : `${(bytes / 1e6).toFixed(0)} MB`;
+  return bytes === undefined ? 'unknown (the kernel does not tell)' : `${(bytes / 1e6).toFixed(0)} MB`;
 }
 
 function servingTable(serving: readonly Serving[]): string {
   return textTable([
-    ['832 keys, mapped', 'M keys/s at first', 'later', 'major faults', 'minor faults', 'peak'],
+    ['832 keys, mapped', 'keys/s at first', 'later', 'major faults', 'a key', 'minor faults', 'peak'],
     ...serving.map(({ distribution, first, later, peakBytes }) => [
       distribution,
-      (first.keysPerSecond / 1e6).toFixed(3),
-      (later.keysPerSecond / 1e6).toFixed(3),
+      first.keysPerSecond.toFixed(0),
+      later.keysPerSecond.toFixed(0),
       String(later.majorFaults),
+      (later.majorFaults / later.keys).toFixed(2),
       String(later.minorFaults),
       megabytes(peakBytes),
     ]),

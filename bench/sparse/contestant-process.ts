@@ -21,6 +21,11 @@ export interface GatherFigures {
   readonly nsPerBatch: number;
   /** Of CPU time of all its threads. */
   readonly keysPerCpuSecond: number;
+}
+
+/** Those in C++ count their page faults too. */
+export interface FaultFigures extends GatherFigures {
+  readonly keys: number;
   readonly minorFaults: number;
   readonly majorFaults: number;
 }

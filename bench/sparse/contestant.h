@@ -74,7 +74,7 @@ inline std::string runBatches(size_t keyCount, size_t dim, size_t batch, unsigne
   const Faults after = faultsSoFar();
   std::ostringstream answer;
   answer.precision(12);
-  answer << "{\"keysPerSecond\":" << rate
+  answer << "{\"keys\":" << keys << ",\"keysPerSecond\":" << rate
          << ",\"nsPerBatch\":" << 1e9 * static_cast<double>(batch) * threads / rate
          << ",\"keysPerCpuSecond\":" << static_cast<double>(keys) / (cpuSeconds() - cpuBefore)
          << ",\"minorFaults\":" << after.minor - before.minor
