@@ -18,7 +18,7 @@ import {
   startTable,
   type TableSpec,
 } from '../sparse/tables.js';
-import { gatherInTurns, rates, ratesTable, withContestants, wrongRows } from '../sparse/turns.js';
+import { cpuRates, gatherInTurns, ratesTable, withContestants, wrongRows } from '../sparse/turns.js';
 
 const deltas = 10;
 const residences = ['mapped', 'memory'] as const;
@@ -102,7 +102,12 @@ interface LimitLine {
   readonly threads: number;
   readonly gather: number;
   readonly limit: number;
+  /** Median of the rounds' ratios of gather over limit. */
   readonly ratio: number;
+  /** Median of the rounds' ratios of the gather over that of uniform keys; 1 for uniform ones. */
+  readonly overUniform: number;
+  /** How much of a core a thread had; 1 on a quiet machine. */
+  readonly coreShare: number;
   readonly tableLimit: number;
   readonly packedLimit: number;
 }
@@ -127,8 +132,9 @@ async function againstLimit(
   // Built anew, because how long that takes is asked too.
   await rm(directory, { recursive: true, force: true });
   options.log(`gather_bench: ${rows / 1e6} M rows of ${dim} floats`);
-  const seconds = String(options.roundSeconds / 20);
-  const args = [directory, String(rows), String(dim), 'f32', seconds, '0', String(options.rounds)];
+  // Many short rounds of ten turns: neighbours stay for seconds, so they do the same to all turns of a round.
+  const turnSeconds = String(options.roundSeconds / 100);
+  const args = [directory, String(rows), String(dim), 'f32', turnSeconds, '0', String(options.rounds * 5)];
   try {
     const { stdout } = await promisify(execFile)(await nativeProgram('gather_bench'), args);
     const lines = stdout
@@ -152,23 +158,19 @@ function limitBars(found: LimitLines): Record<string, number> {
   const bars: Record<string, number> = {};
   for (const dim of widths) {
     const { lines } = found[dim]!;
-    const uniform = lines.filter(({ keys }) => keys === 'uniform');
-    for (const residence of residences) {
-      const ratios = uniform.filter((line) => line.residence === residence).map((line) => line.ratio);
-      bars[overLimit(dim, residence)] = Math.min(...ratios);
-    }
-    bars[zipfOverUniform(dim)] = Math.min(
-      ...uniform.map((line) => {
-        const same = lines.find(
-          ({ keys, residence, batch, threads }) =>
-            keys === 'zipf' &&
-            residence === line.residence &&
-            batch === line.batch &&
-            threads === line.threads,
-        );
-        return same!.gather / line.gather;
-      }),
-    );
+    const lowest = (
+      figure: 'ratio' | 'overUniform',
+      keys: LimitLine['keys'],
+      among: readonly Residence[],
+    ): number =>
+      Math.min(
+        ...lines
+          .filter((line) => line.keys === keys && among.includes(line.residence))
+          .map((line) => line[figure]),
+      );
+    for (const residence of residences)
+      bars[overLimit(dim, residence)] = lowest('ratio', 'uniform', [residence]);
+    bars[zipfOverUniform(dim)] = lowest('overUniform', 'zipf', residences);
   }
   return bars;
 }
@@ -184,6 +186,8 @@ function limitTable(dim: number, lines: readonly LimitLine[]): string {
     'in table',
     'packed',
     'over limit',
+    'over uniform',
+    'of a core',
   ];
   return textTable([
     head,
@@ -196,6 +200,8 @@ function limitTable(dim: number, lines: readonly LimitLine[]): string {
       millions(line.tableLimit),
       millions(line.packedLimit),
       line.ratio.toFixed(2),
+      line.overUniform.toFixed(2),
+      line.coreShare.toFixed(2),
     ]),
   ]);
 }
@@ -211,11 +217,12 @@ interface Turns {
   readonly invalid: readonly string[];
 }
 
-const gathers = (options: ScenarioOptions): Parameters<typeof gatherInTurns>[1] => ({
-  rounds: options.rounds,
+// Many short turns, as in gather_bench.
+const gathers = ({ rounds, roundSeconds }: ScenarioOptions): Parameters<typeof gatherInTurns>[1] => ({
+  rounds: rounds * 5,
   batch: 832,
   threads: 1,
-  seconds: options.roundSeconds / 4,
+  seconds: roundSeconds / 20,
 });
 
 async function int8AgainstF32(
@@ -254,7 +261,7 @@ async function deltasAgainstPlain(
 }
 
 function over(found: Turns['found'], one: string, other: string): number {
-  return medianRatio(rates(found[one]!), rates(found[other]!));
+  return medianRatio(cpuRates(found[one]!), cpuRates(found[other]!));
 }
 
 async function eachResidence<Result>(

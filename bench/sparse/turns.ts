@@ -60,13 +60,19 @@ export function rates(figures: readonly GatherFigures[]): number[] {
   return figures.map(({ keysPerSecond }) => keysPerSecond);
 }
 
-/** Medians of keys/s and ns a key as a small table, for the notes. */
+/** Keys of each round for a second of CPU time: what a neighbour that takes the core away does not change. */
+export function cpuRates(figures: readonly GatherFigures[]): number[] {
+  return figures.map(({ keysPerCpuSecond }) => keysPerCpuSecond);
+}
+
+/** Medians of keys/s, by the clock and of CPU time, and ns of CPU a key as a small table, for the notes. */
 export function ratesTable(found: Readonly<Record<string, readonly GatherFigures[]>>): string {
   return textTable([
-    ['contestant', 'M keys/s', 'ns a key'],
+    ['contestant', 'M keys/s', 'M keys/s of CPU', 'ns of CPU a key'],
     ...Object.entries(found).map(([name, figures]) => {
-      const rate = median(rates(figures));
-      return [name, (rate / 1e6).toFixed(2), (1e9 / rate).toFixed(1)];
+      const ofCpu = median(cpuRates(figures));
+      const byClock = median(rates(figures));
+      return [name, (byClock / 1e6).toFixed(2), (ofCpu / 1e6).toFixed(2), (1e9 / ofCpu).toFixed(1)];
     }),
   ]);
 }
