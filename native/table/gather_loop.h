@@ -5,31 +5,31 @@
 namespace onnx_serving {
 namespace {
 
-// Keys go through four stages, a tile of eight at a time and some tiles apart, so that the cache lines that a
-// stage asks for are there when the next one wants them:
-//   hash     the key's bucket; its line of keys is fetched
-//   probe    the slot; its row is fetched. Not there and the bucket full: the other bucket is fetched
-//   resolve  the keys (some 9 of 100) that need their other bucket, or that a delta may hold
-//   emit     rows into the output
-// Within a step the stages run last to first, so that lines which are wanted now are not asked for behind new
-// ones. The distances were chosen by measurement (DESIGN.md, "Layout of tables"): wide rows fill the
-// processor's line buffers sooner and want fewer keys in flight.
-constexpr size_t kTile = 8;
-constexpr size_t kRing = 256;
-constexpr size_t kRingMask = kRing - 1;
-constexpr size_t kProbeLag = 8;
-constexpr size_t kNarrowRowLag = 6;
-constexpr size_t kWideRowLag = 2;
-static_assert((kProbeLag + 2 * kNarrowRowLag + 1) * kTile <= kRing,
-              "a place in the ring for every key in flight");
+// Keys go through four passes, a chunk at a time:
+//   locate   the keys' buckets
+//   probe    the slots, each in a bucket whose line of keys was asked for some keys before. What is not
+//            there, with the bucket full, asks for its other bucket; what a delta may hold, for its change
+//   resolve  those that asked
+//   emit     rows into the output, each asked for some rows before
+// What matters is how many lines are under way while the processor waits for one, and it sees only some
+// hundred instructions ahead. So whatever waits for memory does little else: addresses are worked out in a
+// pass before, and each pass fetches ahead, key by key, instead of many lines at once. The distances were
+// chosen by measurement (DESIGN.md, "Layout of tables").
+constexpr size_t kChunk = 512;
+constexpr size_t kKeysAhead = 16;
+constexpr size_t kNarrowRowsAhead = 16;
+constexpr size_t kWideRowsAhead = 8;
+constexpr size_t kMostAhead = 16;
 
 inline void fetch(const void* address) { __builtin_prefetch(address, 0, 3); }
 
+/** A key that its home bucket did not answer. */
 struct Pending {
   size_t index;
-  /** The key's other bucket in the snapshot; null for a key that a delta may hold. */
-  const std::byte* bucket;
+  /** Where a change of the key would be; null for one that no delta names. */
   const Overlay::Entry* entry;
+  /** The other bucket; null for a key with an entry, whose home bucket was not looked at. */
+  const std::byte* other;
 };
 
 inline bool isFull(const std::byte* bucket) {
@@ -40,8 +40,9 @@ inline bool isFull(const std::byte* bucket) {
   return first != last;
 }
 
-/** What takes rows, a tile at a time; null for a missing key's row. */
+/** What takes rows, a chunk at a time; null for a missing key's row. */
 struct Emitter {
+  /** `rows` holds some more addresses behind `count`, to be fetched like the others. */
   void (*emit)(Emitter& self, const std::byte* const* rows, size_t first, size_t count);
   void (*finish)(Emitter& self);
   const GatherPlan& plan;
@@ -52,12 +53,8 @@ struct Emitter {
 
 #define ONNX_SERVING_INLINE __attribute__((always_inline))
 
-/** @tparam kLines cache lines of a row that begins on a line, 0 for rows that need not, or have more than 4.
- */
-template <size_t kLines, bool kSharded, bool kBehind, bool kOverlay>
+template <bool kSharded, bool kBehind, bool kOverlay>
 GatherCount lookUp(const GatherPlan& plan, Emitter& emitter) {
-  const uint64_t* const keys = plan.keys;
-  const size_t n = plan.keyCount;
   const uint64_t bucketBytes = plan.bucketBytes;
   const uint64_t payloadBytes = plan.payloadBytes;
   const uint64_t rowBytes = plan.rowBytes;
@@ -65,37 +62,38 @@ GatherCount lookUp(const GatherPlan& plan, Emitter& emitter) {
   const uint64_t shardCount = plan.shardCount;
   const ShardView only = shards[0];
   const Overlay* const overlay = plan.overlay;
-  const size_t rowLines = kLines != 0 ? kLines : (rowBytes + 63) / 64;
 
-  const std::byte* rows[kRing];
-  Pending pending[kRing];
-  size_t pendingHead = 0;
-  size_t pendingTail = 0;
+  const uint64_t* keys = plan.keys;
+  size_t base = 0;
+  uint64_t hashes[kChunk];
+  /** First the buckets of the keys, then their rows. */
+  const std::byte* places[kChunk + kMostAhead];
+  Pending pending[kChunk];
+  size_t pendingCount = 0;
   GatherCount count;
 
-  const auto bucketOf = [&](uint64_t key, bool other) ONNX_SERVING_INLINE {
-    const ShardView& shard = kSharded ? shards[key % shardCount] : only;
-    const uint64_t h = hashKey(key, shard.hashSeed);
-    return shard.buckets + (other ? shard.grid.other(h) : shard.grid.home(h)) * bucketBytes;
+  const auto shardOfKey = [&](uint64_t key) ONNX_SERVING_INLINE -> const ShardView& {
+    return kSharded ? shards[key % shardCount] : only;
+  };
+  const auto otherBucket = [&](size_t index) ONNX_SERVING_INLINE {
+    const ShardView& shard = shardOfKey(keys[index]);
+    return shard.buckets + shard.grid.other(hashes[index]) * bucketBytes;
   };
   const auto fetchBucket = [&](const std::byte* bucket) ONNX_SERVING_INLINE {
     fetch(bucket);
     if constexpr (kBehind) fetch(bucket + 64);
   };
-  const auto fetchRow = [&](const std::byte* row) ONNX_SERVING_INLINE {
-    for (size_t line = 0; line < rowLines; ++line) fetch(row + line * 64);
-    if constexpr (kLines == 0) fetch(row + (rowBytes == 0 ? 0 : rowBytes - 1));
-  };
   const auto miss = [&](size_t index) ONNX_SERVING_INLINE {
-    rows[index & kRingMask] = nullptr;
+    places[index] = nullptr;
     ++count.missing;
-    if (plan.missing != nullptr) plan.missing[index / 8] |= static_cast<uint8_t>(1u << (index % 8));
+    const size_t bit = base + index;
+    if (plan.missing != nullptr) plan.missing[bit / 8] |= static_cast<uint8_t>(1u << (bit % 8));
   };
   /** Takes the row of the slot that `found` names. */
   const auto take = [&](size_t index, const std::byte* bucket, unsigned found) ONNX_SERVING_INLINE {
     const std::byte* row = bucket + 64 + static_cast<uint64_t>(__builtin_ctz(found)) * payloadBytes;
     if constexpr (kBehind) {
-      const ShardView& shard = kSharded ? shards[keys[index] % shardCount] : only;
+      const ShardView& shard = shardOfKey(keys[index]);
       uint64_t offset;
       __builtin_memcpy(&offset, row, 8);
       // A row of bytes has at least its length.
@@ -107,130 +105,132 @@ GatherCount lookUp(const GatherPlan& plan, Emitter& emitter) {
       }
       row = shard.rowData + offset;
     }
-    fetchRow(row);
-    rows[index & kRingMask] = row;
-  };
-  const auto hash = [&](size_t index) ONNX_SERVING_INLINE {
-    const std::byte* bucket = bucketOf(keys[index], false);
-    fetchBucket(bucket);
-    rows[index & kRingMask] = bucket;
+    places[index] = row;
   };
   const auto probe = [&](size_t index) ONNX_SERVING_INLINE {
-    const uint64_t key = keys[index];
     if constexpr (kOverlay) {
-      const uint64_t h = Overlay::hash(key);
-      if (__builtin_expect(Overlay::mayHold(*overlay->filterWord(h), h), 0)) {
-        const Overlay::Entry* entry = overlay->home(h);
+      const uint64_t hash = hashes[index];
+      if (__builtin_expect(Overlay::mayHold(*overlay->filterWord(hash), hash), 0)) {
+        const Overlay::Entry* entry = overlay->home(hash);
         fetch(entry);
-        pending[pendingTail++ & kRingMask] = {index, nullptr, entry};
+        pending[pendingCount++] = {index, entry, nullptr};
         return;
       }
     }
-    const std::byte* bucket = rows[index & kRingMask];
-    const unsigned found = Simd::find(bucket, key);
+    const std::byte* bucket = places[index];
+    const unsigned found = Simd::find(bucket, keys[index]);
     if (__builtin_expect(found != 0, 1)) {
       take(index, bucket, found);
     } else if (isFull(bucket)) {
-      const std::byte* other = bucketOf(key, true);
+      const std::byte* other = otherBucket(index);
       fetchBucket(other);
-      pending[pendingTail++ & kRingMask] = {index, other, nullptr};
+      pending[pendingCount++] = {index, nullptr, other};
     } else {
       miss(index);
     }
   };
   const auto resolve = [&](const Pending& item) ONNX_SERVING_INLINE {
-    const uint64_t key = keys[item.index];
-    const std::byte* other = item.bucket;
+    const size_t index = item.index;
+    const uint64_t key = keys[index];
+    const std::byte* other = item.other;
     if constexpr (kOverlay) {
-      if (other == nullptr) {
-        const std::byte* row = overlay->find(key, item.entry);
-        if (row == Overlay::deletedRow()) {
-          miss(item.index);
+      if (item.entry != nullptr) {
+        if (const std::byte* row = overlay->find(key, item.entry); row != nullptr) {
+          if (row == Overlay::deletedRow())
+            miss(index);
+          else
+            places[index] = row;
           return;
         }
-        if (row != nullptr) {
-          fetchRow(row);
-          rows[item.index & kRingMask] = row;
-          return;
-        }
-        // The filter was wrong. `hash` fetched the home bucket.
-        const std::byte* home = rows[item.index & kRingMask];
+        // The filter was wrong.
+        const std::byte* home = places[index];
         if (const unsigned found = Simd::find(home, key); found != 0) {
-          take(item.index, home, found);
+          take(index, home, found);
           return;
         }
         if (!isFull(home)) {
-          miss(item.index);
+          miss(index);
           return;
         }
-        other = bucketOf(key, true);
+        other = otherBucket(index);
       }
     }
     if (const unsigned found = Simd::find(other, key); found != 0) {
-      take(item.index, other, found);
+      take(index, other, found);
     } else {
-      miss(item.index);
+      miss(index);
     }
-  };
-  const auto fetchFilter = [&](size_t index) ONNX_SERVING_INLINE {
-    if constexpr (kOverlay) fetch(overlay->filterWord(Overlay::hash(keys[index])));
   };
 
-  const size_t tiles = (n + kTile - 1) / kTile;
-  const size_t rowLag = rowLines <= 2 ? kNarrowRowLag : kWideRowLag;
-  const size_t resolveLag = kProbeLag + rowLag;
-  const size_t emitLag = resolveLag + rowLag;
-  for (size_t step = 0; step < tiles + emitLag; ++step) {
-    if (step >= emitLag) {
-      const size_t first = (step - emitLag) * kTile;
-      emitter.emit(emitter, &rows[first & kRingMask], first, n - first < kTile ? n - first : kTile);
+  for (; base < plan.keyCount; base += kChunk, keys += kChunk) {
+    const size_t size = plan.keyCount - base < kChunk ? plan.keyCount - base : kChunk;
+    for (size_t i = 0; i < size; ++i) {
+      const ShardView& shard = shardOfKey(keys[i]);
+      const uint64_t hash = hashKey(keys[i], shard.hashSeed);
+      hashes[i] = hash;
+      places[i] = shard.buckets + shard.grid.home(hash) * bucketBytes;
+      if constexpr (kOverlay) fetch(overlay->filterWord(hash));
     }
-    if (step >= resolveLag) {
-      const size_t end = (step - resolveLag + 1) * kTile;
-      while (pendingHead != pendingTail && pending[pendingHead & kRingMask].index < end)
-        resolve(pending[pendingHead++ & kRingMask]);
+    for (size_t i = 0; i < kKeysAhead; ++i) places[size + i] = places[size - 1];
+    for (size_t i = 0; i < kKeysAhead; ++i) fetchBucket(places[i]);
+    for (size_t i = 0; i < size; ++i) {
+      fetchBucket(places[i + kKeysAhead]);
+      probe(i);
     }
-    if (step >= kProbeLag && step - kProbeLag < tiles) {
-      const size_t first = (step - kProbeLag) * kTile;
-      if (n - first >= kTile) {
-        for (size_t i = 0; i < kTile; ++i) probe(first + i);
-      } else {
-        for (size_t i = first; i < n; ++i) probe(i);
-      }
-    }
-    if (step < tiles) {
-      const size_t first = step * kTile;
-      if (n - first >= kTile) {
-        for (size_t i = 0; i < kTile; ++i) hash(first + i);
-        for (size_t i = 0; i < kTile; ++i) fetchFilter(first + i);
-      } else {
-        for (size_t i = first; i < n; ++i) hash(i);
-        for (size_t i = first; i < n; ++i) fetchFilter(i);
-      }
-    }
+    for (size_t i = 0; i < pendingCount; ++i) resolve(pending[i]);
+    pendingCount = 0;
+    for (size_t i = 0; i < kMostAhead; ++i) places[size + i] = places[size - 1];
+    emitter.emit(emitter, places, base, size);
   }
   if (emitter.finish != nullptr) emitter.finish(emitter);
   return count;
 }
 
+/** Asks for the lines of rows of one width. @tparam kBytes 0 for those of the plan. */
+template <size_t kBytes>
+struct RowFetcher {
+  size_t bytes;
+
+  /** Rows of these widths, which begin on a multiple of them, or of a line, end on no further line. */
+  static constexpr bool kEndsOnLine = kBytes != 0 && (kBytes % 64 == 0 || 64 % kBytes == 0);
+  static constexpr size_t kAhead = kBytes != 0 && kBytes <= 128 ? kNarrowRowsAhead : kWideRowsAhead;
+  static_assert(kAhead <= kMostAhead);
+
+  explicit RowFetcher(const GatherPlan& plan) : bytes(kBytes != 0 ? kBytes : plan.rowBytes) {}
+
+  ONNX_SERVING_INLINE void fetchRow(const std::byte* row) const {
+    const size_t count = kBytes != 0 ? kBytes : bytes;
+    for (size_t at = 0; at < count; at += 64) fetch(row + at);
+    if constexpr (!kEndsOnLine) fetch(row + count - 1);
+  }
+  ONNX_SERVING_INLINE void begin(const std::byte* const* rows) const {
+    for (size_t i = 0; i < kAhead; ++i) fetchRow(rows[i]);
+  }
+};
+
+/** Bytes of a stored row of `kDim` elements; 0 for none. */
+template <RowType kType, size_t kDim>
+constexpr size_t storedBytes() {
+  if constexpr (kDim == 0) return 0;
+  return kType == RowType::kF32 ? 4 * kDim : kType == RowType::kF16 ? 2 * kDim : 8 + kDim;
+}
+
 /** @tparam kDim elements a row, 0 for those of the plan. */
 template <RowType kType, size_t kDim>
 void emitRows(Emitter& self, const std::byte* const* rows, size_t first, size_t count) {
+  using Fetcher = RowFetcher<storedBytes<kType, kDim>()>;
+  const Fetcher fetcher(self.plan);
   const size_t dim = kDim != 0 ? kDim : self.plan.dim;
   const float* const defaultRow = self.plan.defaultRow;
   float* out = self.plan.out + first * dim;
-  const auto one = [&](const std::byte* row) ONNX_SERVING_INLINE {
-    if (__builtin_expect(row == nullptr, 0)) {
+  fetcher.begin(rows);
+  for (size_t i = 0; i < count; ++i, out += dim) {
+    fetcher.fetchRow(rows[i + Fetcher::kAhead]);
+    if (__builtin_expect(rows[i] == nullptr, 0)) {
       __builtin_memcpy(out, defaultRow, dim * sizeof(float));
     } else {
-      Simd::template copy<kType>(out, row, dim);
+      Simd::template copy<kType>(out, rows[i], dim);
     }
-    out += dim;
-  };
-  if (count == kTile) {
-    for (size_t i = 0; i < kTile; ++i) one(rows[i]);
-  } else {
-    for (size_t i = 0; i < count; ++i) one(rows[i]);
   }
 }
 
@@ -248,9 +248,13 @@ void closeBag(Emitter& self) {
 /** Adds rows up bag by bag, in the order of their keys. */
 template <RowType kType>
 void emitBags(Emitter& self, const std::byte* const* rows, size_t first, size_t count) {
+  using Fetcher = RowFetcher<0>;
   const GatherPlan& plan = self.plan;
+  const Fetcher fetcher(plan);
   const size_t dim = plan.dim;
+  fetcher.begin(rows);
   for (size_t i = 0; i < count; ++i) {
+    fetcher.fetchRow(rows[i + Fetcher::kAhead]);
     const size_t index = first + i;
     while (plan.bagEnds[self.bag] <= index) closeBag(self);
     float* out = plan.out + self.bag * dim;
@@ -310,17 +314,8 @@ Emitter emitterFor(const GatherPlan& plan) {
 
 template <bool kSharded, bool kOverlay>
 GatherCount lookUpIn(const GatherPlan& plan, Emitter& emitter) {
-  if (plan.placement == Placement::kBehind) return lookUp<0, kSharded, true, kOverlay>(plan, emitter);
-  switch (plan.rowBytes) {
-    case 64:
-      return lookUp<1, kSharded, false, kOverlay>(plan, emitter);
-    case 128:
-      return lookUp<2, kSharded, false, kOverlay>(plan, emitter);
-    case 256:
-      return lookUp<4, kSharded, false, kOverlay>(plan, emitter);
-    default:
-      return lookUp<0, kSharded, false, kOverlay>(plan, emitter);
-  }
+  return plan.placement == Placement::kBehind ? lookUp<kSharded, true, kOverlay>(plan, emitter)
+                                              : lookUp<kSharded, false, kOverlay>(plan, emitter);
 }
 
 GatherCount gatherRows(const GatherPlan& plan) {

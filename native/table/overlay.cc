@@ -7,7 +7,7 @@
 
 namespace onnx_serving {
 
-Overlay::Overlay(size_t keys) {
+Overlay::Overlay(size_t keys, uint64_t hashSeed) : hashSeed_(hashSeed) {
   // At most 5 entries in 8 used: a key that is there is found in the first line, or the one behind it.
   const size_t entries = std::bit_ceil(std::max<size_t>(keys + keys * 3 / 5, 8));
   // A word of 64 bits for four keys.
@@ -20,13 +20,13 @@ Overlay::Overlay(size_t keys) {
   entries_ = reinterpret_cast<Entry*>(entryMemory_.data());
   filter_ = reinterpret_cast<uint64_t*>(filterMemory_.data());
   entryMask_ = entries - 1;
-  filterMask_ = words - 1;
+  filterWords_ = words;
 }
 
 void Overlay::set(uint64_t key, const std::byte* row) {
   const uint64_t h = hash(key);
-  filter_[h & filterMask_] |= bitsOf(h);
-  for (size_t at = (h >> 16) & entryMask_;; at = (at + 1) & entryMask_) {
+  filter_[scaleHash(h, filterWords_)] |= bitsOf(h);
+  for (size_t at = scaleHash(h, entryMask_ + 1);; at = (at + 1) & entryMask_) {
     Entry& entry = entries_[at];
     if (entry.row == nullptr) {
       entry.key = key;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "huge_memory.h"
+#include "key_hash.h"
 
 namespace onnx_serving {
 
@@ -21,8 +22,11 @@ class Overlay {
     const std::byte* row;
   };
 
-  /** @param keys most keys that will be set. Memory is of huge pages where the kernel has them. */
-  explicit Overlay(size_t keys);
+  /**
+   * @param keys most keys that will be set. Memory is of huge pages where the kernel has them.
+   * @param hashSeed that of the snapshot, so that a lookup there and here takes one hash
+   */
+  Overlay(size_t keys, uint64_t hashSeed);
 
   /** False when there was no memory; then nothing else may be called. */
   bool isOpen() const { return entries_ != nullptr; }
@@ -37,19 +41,14 @@ class Overlay {
 
   static const std::byte* deletedRow() { return &kDeleted; }
 
-  static uint64_t hash(uint64_t key) {
-    // Both halves of one product: the cheapest hash that carries every bit of a key down to the lowest ones.
-    __extension__ using Wide = unsigned __int128;
-    const Wide product = static_cast<Wide>(key) * 0x9fb21c651e98df25u;
-    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-  }
-  const uint64_t* filterWord(uint64_t hash) const { return &filter_[hash & filterMask_]; }
+  uint64_t hash(uint64_t key) const { return hashKey(key, hashSeed_); }
+  const uint64_t* filterWord(uint64_t hash) const { return &filter_[scaleHash(hash, filterWords_)]; }
   /** False: no delta names the key. True: one may. */
   static bool mayHold(uint64_t word, uint64_t hash) {
     const uint64_t bits = bitsOf(hash);
     return (word & bits) == bits;
   }
-  const Entry* home(uint64_t hash) const { return &entries_[(hash >> 16) & entryMask_]; }
+  const Entry* home(uint64_t hash) const { return &entries_[scaleHash(hash, entryMask_ + 1)]; }
   /** The row of a change, `deletedRow()`, or null where there is none. */
   const std::byte* find(uint64_t key, const Entry* from) const {
     for (size_t at = static_cast<size_t>(from - entries_);; at = (at + 1) & entryMask_) {
@@ -67,17 +66,21 @@ class Overlay {
 
  private:
   static constexpr std::byte kDeleted{};
-  /** Two bits of 64: with 16 bits a key, 2 keys of 100 that no delta names pass. More bits cost more time. */
+  /**
+   * Two bits of 64: with 16 bits a key, 2 keys of 100 that no delta names pass. More bits cost more time.
+   * Taken from the middle of the hash: the word follows from its upper bits, and the lowest are no good.
+   */
   static uint64_t bitsOf(uint64_t hash) {
-    return uint64_t{1} << (hash >> 58) | uint64_t{1} << (hash >> 52 & 63);
+    return uint64_t{1} << (hash >> 24 & 63) | uint64_t{1} << (hash >> 30 & 63);
   }
 
+  uint64_t hashSeed_;
   HugeMemory entryMemory_;
   HugeMemory filterMemory_;
   Entry* entries_ = nullptr;
   uint64_t* filter_ = nullptr;
   uint64_t entryMask_ = 0;
-  uint64_t filterMask_ = 0;
+  uint64_t filterWords_ = 0;
   size_t size_ = 0;
 };
 

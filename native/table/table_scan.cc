@@ -52,7 +52,7 @@ class Walk {
   bool isChanged(uint64_t key) const {
     const Overlay* overlay = table_.overlay();
     if (overlay == nullptr) return false;
-    const uint64_t hash = Overlay::hash(key);
+    const uint64_t hash = overlay->hash(key);
     return Overlay::mayHold(*overlay->filterWord(hash), hash) &&
            overlay->find(key, overlay->home(hash)) != nullptr;
   }

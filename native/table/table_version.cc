@@ -51,6 +51,11 @@ Result<std::vector<std::shared_ptr<ShardFile>>> openShards(const std::vector<std
       return Status(code::kTableMismatch,
                     path + " has " + describe(header) + ", expected " + describe(*like));
     }
+    // Of deltas only the rows are used; where they are in the snapshot is asked with one hash for all shards.
+    if (kind == ShardKind::kSnapshot && header.hashSeed != like->hashSeed) {
+      return Status(code::kTableMismatch, path + " has the hash seed " + std::to_string(header.hashSeed) +
+                                              ", expected " + std::to_string(like->hashSeed));
+    }
     if (header.shard != shards.size() - 1) {
       return Status(code::kTableMismatch, path + " is shard " + std::to_string(header.shard) +
                                               ", expected shard " + std::to_string(shards.size() - 1));
@@ -96,7 +101,7 @@ Result<std::shared_ptr<const TableVersion>> TableVersion::open(const TableFiles&
     version->deltas_.push_back(std::move(delta.value()));
   }
   if (!version->deltas_.empty()) {
-    version->overlay_ = std::make_unique<Overlay>(changes);
+    version->overlay_ = std::make_unique<Overlay>(changes, version->first_.hashSeed);
     if (!version->overlay_->isOpen()) {
       return Status(code::kOutOfMemory, "no memory for the " + std::to_string(changes) +
                                             " changes of the deltas on " + files.snapshot[0]);

@@ -232,6 +232,22 @@ void checkRefusals(const Model& model) {
   CHECK(model.table->gather(request).ok());
 }
 
+/** The shards of a snapshot are asked with one hash. */
+void checkMixedSeeds(const std::string& directory) {
+  const FloatRows rows = {{0, {1.0f}}, {1, {2.0f}}, {2, {3.0f}}, {3, {4.0f}}};
+  TableBuildOptions options;
+  options.dim = 1;
+  options.shards = 2;
+  options.hashSeed = 7;
+  const std::vector<std::string> seven = buildFiles(directory, options, {inputOf(rows)});
+  options.hashSeed = 8;
+  const std::vector<std::string> eight = buildFiles(directory, options, {inputOf(rows)});
+  CHECK(TableVersion::open({eight, {}}, Residence::kMapped).ok());
+  const auto mixed = TableVersion::open({{seven[0], eight[1]}, {}}, Residence::kMapped);
+  CHECK(!mixed.ok() && std::string_view(mixed.status().code()) == code::kTableMismatch);
+  CHECK(mixed.status().message().find(eight[1] + " has the hash seed 8, expected 7") != std::string::npos);
+}
+
 }  // namespace
 
 void testGather() {
@@ -239,7 +255,7 @@ void testGather() {
   std::mt19937_64 random(1);
   const auto check = [&](const Model& model) {
     for (const size_t count :
-         {size_t{0}, size_t{1}, size_t{7}, size_t{8}, size_t{9}, size_t{64}, size_t{333}}) {
+         {size_t{0}, size_t{1}, size_t{15}, size_t{17}, size_t{64}, size_t{512}, size_t{513}, size_t{1100}}) {
       const std::vector<uint64_t> keys = someKeys(model, count, random);
       checkPlain(model, keys);
       if (count == 0) continue;
@@ -258,6 +274,7 @@ void testGather() {
   const Model inMemory = makeModel(directory.path(), RowType::kF32, 16, 2, 5000, 2, Residence::kInMemory);
   check(inMemory);
   checkRefusals(inMemory);
+  checkMixedSeeds(directory.path());
   for (const auto& shard : inMemory.table->snapshot())
     CHECK(shard->verify([](uint64_t) { return true; }).ok());
 }
