@@ -200,8 +200,10 @@ struct RowFetcher {
 
   ONNX_SERVING_INLINE void fetchRow(const std::byte* row) const {
     const size_t count = kBytes != 0 ? kBytes : bytes;
-    for (size_t at = 0; at < count; at += 64) fetch(row + at);
-    if constexpr (!kEndsOnLine) fetch(row + count - 1);
+    // A number, because a missing row is null, which no offset may be added to; fetching there does nothing.
+    const auto begin = reinterpret_cast<uintptr_t>(row);
+    for (size_t at = 0; at < count; at += 64) fetch(reinterpret_cast<const void*>(begin + at));
+    if constexpr (!kEndsOnLine) fetch(reinterpret_cast<const void*>(begin + count - 1));
   }
   ONNX_SERVING_INLINE void begin(const std::byte* const* rows) const {
     for (size_t i = 0; i < kAhead; ++i) fetchRow(rows[i]);
