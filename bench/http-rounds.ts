@@ -57,6 +57,8 @@ export async function httpRounds(
     readonly connections: number;
     readonly rounds: number;
     readonly roundSeconds: number;
+    /** Load of each contestant before the first round, until the engine of JavaScript has compiled what runs. @default 0 */
+    readonly firstWarmUpSeconds?: number;
     readonly log: (line: string) => void;
   },
 ): Promise<HttpRounds> {
@@ -80,6 +82,10 @@ export async function httpRounds(
         figures: { requestsPerSecond: [], cpuUs: [], p50Ms: [], p99Ms: [] } as RoundFigures,
         failed: 0,
       });
+    }
+    const { firstWarmUpSeconds = 0 } = options;
+    if (firstWarmUpSeconds > 0) {
+      for (const { generator } of entries) await generator.run(options.connections, firstWarmUpSeconds);
     }
     for (let round = 0; round < options.rounds; round++) {
       for (let turn = 0; turn < entries.length; turn++) {
