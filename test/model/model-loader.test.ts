@@ -83,16 +83,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
       clock: systemClock,
       crashes: { quarantineReason: () => undefined, remember: () => 1 },
     } as unknown as ModelLoaderOptions);
-    const entry: ModelEntry = {
-      name: 'm',
-      version: 1,
-      modelFile: join(directory, 'model.onnx'),
-      directory,
-      settings: { embeddings: [{ table, ids: 'ids', target: 'rows' }] },
-      origin: 'file',
-      wanted: true,
-    };
-    const version = new ModelVersion(entry, 7, systemClock);
+    const version = versionWithTable(directory, table);
     const everything = [...groups, mainInstance];
     const open = (): number[] => everything.map((instances) => instances.open.size);
     if (failing === 'nothing') {
@@ -123,6 +114,13 @@ test('a load that verifies its tables ends when the runtime closes, and leaves n
     crashes: { quarantineReason: () => undefined, remember: () => 1 },
     closing: AbortSignal.abort(),
   } as unknown as ModelLoaderOptions);
+  const version = versionWithTable(directory, table);
+  await assert.rejects(loader.load(version), { code: 'SRV_CANCELLED' });
+  assert.deepEqual([version.state, isMapped(table)], ['failed', false]);
+});
+
+/** A version of a model in `directory` whose one stage fetches rows of `table`. */
+function versionWithTable(directory: string, table: string): ModelVersion {
   const entry: ModelEntry = {
     name: 'm',
     version: 1,
@@ -132,7 +130,5 @@ test('a load that verifies its tables ends when the runtime closes, and leaves n
     origin: 'file',
     wanted: true,
   };
-  const version = new ModelVersion(entry, 7, systemClock);
-  await assert.rejects(loader.load(version), { code: 'SRV_CANCELLED' });
-  assert.deepEqual([version.state, isMapped(table)], ['failed', false]);
-});
+  return new ModelVersion(entry, 7, systemClock);
+}
