@@ -171,14 +171,21 @@ GatherCount lookUp(const GatherPlan& plan, Emitter& emitter) {
       places[i] = shard.buckets + shard.grid.home(hash) * bucketBytes;
       if constexpr (kOverlay) fetch(overlay->filterWord(hash));
     }
+    if (plan.readAhead != nullptr) plan.readAhead(places, size, bucketBytes);
     for (size_t i = 0; i < kKeysAhead; ++i) places[size + i] = places[size - 1];
     for (size_t i = 0; i < kKeysAhead; ++i) fetchBucket(places[i]);
     for (size_t i = 0; i < size; ++i) {
       fetchBucket(places[i + kKeysAhead]);
       probe(i);
     }
+    if (plan.readAhead != nullptr) {
+      const std::byte* others[kChunk];
+      for (size_t i = 0; i < pendingCount; ++i) others[i] = pending[i].other;
+      plan.readAhead(others, pendingCount, bucketBytes);
+    }
     for (size_t i = 0; i < pendingCount; ++i) resolve(pending[i]);
     pendingCount = 0;
+    if (kBehind && plan.readAhead != nullptr) plan.readAhead(places, size, rowBytes == 0 ? 8 : rowBytes);
     for (size_t i = 0; i < kMostAhead; ++i) places[size + i] = places[size - 1];
     emitter.emit(emitter, places, base, size);
   }

@@ -55,6 +55,10 @@ struct GatherPlan {
   const std::byte** rows = nullptr;
   /** Bit i % 8 of byte i / 8 is set for a missing key i; may be null. Cleared by the caller. */
   uint8_t* missing = nullptr;
+
+  /** Asks for pages of the mapped files before they are touched (`readAhead`); null where they are in memory.
+   */
+  void (*readAhead)(const std::byte* const* addresses, size_t count, size_t bytes) = nullptr;
 };
 
 /** What a loop found. */

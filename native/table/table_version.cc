@@ -86,6 +86,7 @@ std::string identityOf(const std::string& path) {
 
 Result<std::shared_ptr<const TableVersion>> TableVersion::open(const TableFiles& files, Residence residence) {
   std::shared_ptr<TableVersion> version(new TableVersion());
+  version->residence_ = residence;
   auto snapshot = openShards(files.snapshot, residence, ShardKind::kSnapshot, nullptr);
   if (!snapshot.ok()) return snapshot.status();
   version->snapshot_ = std::move(snapshot.value());
@@ -165,7 +166,7 @@ Result<uint64_t> TableVersion::rows() const {
   GatherPlan plan = planOf(keys);
   plan.overlay = nullptr;
   plan.rows = rows.data();
-  (void)bestGatherKernels().gather(plan);
+  (void)run(plan);
   if (Status sound = requireSoundFiles(); !sound.ok()) return sound;
   for (size_t i = 0; i < keys.size(); ++i) {
     const bool wasThere = rows[i] != nullptr;
@@ -189,6 +190,13 @@ GatherPlan TableVersion::planOf(std::span<const uint64_t> keys) const {
   plan.keys = keys.data();
   plan.keyCount = keys.size();
   return plan;
+}
+
+GatherCount TableVersion::run(GatherPlan& plan) const {
+  if (residence_ == Residence::kInMemory) return bestGatherKernels().gather(plan);
+  const DiskWatch::Turn turn(disk_, plan.keyCount);
+  if (turn.readsAhead()) plan.readAhead = readAhead;
+  return bestGatherKernels().gather(plan);
 }
 
 Result<size_t> TableVersion::gather(const GatherRequest& request) const {
@@ -226,7 +234,7 @@ Result<size_t> TableVersion::gather(const GatherRequest& request) const {
   plan.weights = request.weights.empty() ? nullptr : request.weights.data();
   plan.missing = request.missing.empty() ? nullptr : request.missing.data();
   if (rows == 0) return size_t{0};
-  const GatherCount count = bestGatherKernels().gather(plan);
+  const GatherCount count = run(plan);
   if (Status sound = requireSoundFiles(); !sound.ok()) return sound;
   if (count.damaged > 0) {
     return Status(code::kTableCorrupt, snapshot_[0]->path() + ": " + std::to_string(count.damaged) +
@@ -238,7 +246,7 @@ Result<size_t> TableVersion::gather(const GatherRequest& request) const {
 Status TableVersion::lookUp(std::span<const uint64_t> keys, std::span<const std::byte*> rows) const {
   GatherPlan plan = planOf(keys);
   plan.rows = rows.data();
-  const GatherCount count = bestGatherKernels().gather(plan);
+  const GatherCount count = run(plan);
   if (count.damaged > 0)
     return {code::kTableCorrupt, snapshot_[0]->path() + ": a row lies outside the rows section"};
   return requireSoundFiles();

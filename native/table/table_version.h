@@ -11,6 +11,7 @@
 
 #include "gather_plan.h"
 #include "overlay.h"
+#include "read_ahead.h"
 #include "shard_file.h"
 
 namespace onnx_serving {
@@ -94,6 +95,7 @@ class TableVersion {
   TableVersion() = default;
   Status addDelta(const std::vector<std::shared_ptr<ShardFile>>& delta);
   GatherPlan planOf(std::span<const uint64_t> keys) const;
+  GatherCount run(GatherPlan& plan) const;
 
   ShardHeader first_;
   std::vector<std::shared_ptr<ShardFile>> snapshot_;
@@ -101,6 +103,8 @@ class TableVersion {
   std::vector<ShardView> views_;
   std::unique_ptr<Overlay> overlay_;
   std::vector<float> zeros_;
+  Residence residence_ = Residence::kMapped;
+  mutable DiskWatch disk_;
   /** Replacements by the guard that were looked at. */
   mutable std::atomic<uint64_t> knownFaults_{0};
   /** The file that lost pages: they stay zeros, so it stays lost. */

@@ -5,6 +5,7 @@
 
 #include "../float16.h"
 #include "../table/gather_plan.h"
+#include "../table/read_ahead.h"
 #include "check.h"
 #include "table_files.h"
 #include "temporary_file.h"
@@ -171,7 +172,7 @@ void checkBags(const Model& model, const std::vector<uint64_t>& keys, Combiner c
   }
 }
 
-/** Every instruction set gives the bits of the scalar kernels. */
+/** Every instruction set gives the bits of the scalar kernels, and reading ahead changes none. */
 void checkKernels(const Model& model, const std::vector<uint64_t>& keys) {
   std::vector<ShardView> views;
   for (const auto& shard : model.table->snapshot()) views.push_back(shard->view());
@@ -203,6 +204,7 @@ void checkKernels(const Model& model, const std::vector<uint64_t>& keys) {
       plan.combiner = combiner;
       plan.bagEnds = ends.data();
       plan.bagCount = ends.size();
+      if (std::string_view(name) != "scalar") plan.readAhead = readAhead;
       CHECK(kernels->gather(plan).damaged == 0);
       if (expected.empty()) expected = out;
       CHECK(std::memcmp(expected.data(), out.data(), out.size() * 4) == 0);
@@ -248,6 +250,28 @@ void checkMixedSeeds(const std::string& directory) {
   CHECK(mixed.status().message().find(eight[1] + " has the hash seed 8, expected 7") != std::string::npos);
 }
 
+uint64_t pagesOfTest = 0;
+
+/** Reading ahead begins with the table and goes on as long as a gather that is watched reads pages. */
+void checkDiskWatch() {
+  DiskWatch watch([] { return pagesOfTest; });
+  const auto turn = [&](size_t keys, uint64_t pages) {
+    const DiskWatch::Turn turn(watch, keys);
+    pagesOfTest += pages;
+    return turn.readsAhead();
+  };
+  CHECK(turn(832, 832));
+  CHECK(turn(832, 0));
+  CHECK(turn(832, 0));
+  // 2048 keys after the first one, which was watched.
+  CHECK(turn(832, 0));
+  CHECK(!turn(832, 832));
+  CHECK(!turn(10'000, 832));
+  CHECK(turn(10'000, 10));
+  CHECK(!turn(10'000, 10'000));
+  CHECK(turn(1, 1));
+}
+
 }  // namespace
 
 void testGather() {
@@ -275,6 +299,7 @@ void testGather() {
   check(inMemory);
   checkRefusals(inMemory);
   checkMixedSeeds(directory.path());
+  checkDiskWatch();
   for (const auto& shard : inMemory.table->snapshot())
     CHECK(shard->verify([](uint64_t) { return true; }).ok());
 }
