@@ -4,11 +4,38 @@ import { Piscina, queueOptionsSymbol } from 'piscina';
 import { errorFromData, messageOf, ServingError } from '../errors.js';
 import type { Device, LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
 
-/** One worker thread of a device. Its index is stable; the thread behind it changes when it dies. */
+/** Runs batches on one instance before it takes those of callers. A rejection fails the load. */
+export type WarmUp = (run: (message: RunMessage) => Promise<RunResult>) => Promise<void>;
+
+/** How a version comes into a group. */
+export interface LoadOptions {
+  /** Called for each instance once its predictor is open; for the thread that replaces a dead one, too. */
+  readonly warmUp?: WarmUp | undefined;
+  /**
+   * `inPlace`: every instance loads it, and runs nothing meanwhile. `behind`: a spare thread loads it with
+   * everything else that the group holds, takes the place of one instance, whose thread is the next spare, and so
+   * on: no instance stands still.
+   *
+   * @default 'inPlace'
+   */
+  readonly how?: 'inPlace' | 'behind';
+}
+
+/** A version that the group holds. */
+interface Wanted {
+  readonly message: LoadMessage;
+  readonly warmUp: WarmUp | undefined;
+}
+
+/** A place for a thread. Its index is stable; the thread in it changes when it dies, and with a spare. */
 interface InstanceState {
+  /** The spare's is the group's size. */
   readonly index: number;
+  pool: Piscina;
   /** Piscina's id of the thread; undefined while a replacement starts. */
   workerId: number | undefined;
+  /** Ids of the versions that the thread has loaded. */
+  loaded: Set<number>;
   isBusy: boolean;
   /** Tasks that were handed to the thread and are not answered: at most 2, and 2 only of batches. */
   tasks: number;
@@ -16,6 +43,8 @@ interface InstanceState {
   isRunning: boolean;
   /** Loads and unloads that wait for the thread, oldest first. They go before batches. */
   readonly controls: (() => void)[];
+  /** Counts what it was busy with. */
+  turn: number;
   busyMs: number;
   busySince: number;
 }
@@ -45,19 +74,24 @@ export interface InstanceGroupOptions {
 const ownWorkerFile = fileURLToPath(new URL('./worker.js', import.meta.url));
 
 /**
- * The instances of one device: a Piscina pool whose every task is addressed to one thread.
+ * The instances of one device: a Piscina pool whose every task is addressed to one thread, and one of a single thread
+ * for the spare.
  *
- * The pool never queues: a task is handed over when its thread is free, or runs a single batch, and the balancer
+ * A pool never queues: a task is handed over when its thread is free, or runs a single batch, and the balancer
  * throws when the thread is gone. (A queued task that no thread takes would block every later one.)
  */
 export class InstanceGroup {
   readonly device: Device;
   readonly cardId: number | undefined;
   readonly size: number;
-  readonly #pool: Piscina;
+  readonly #workerFile: string;
   readonly #instances: InstanceState[];
+  /** Loads versions behind the others; there is none before the first is loaded so. */
+  #spare: InstanceState | undefined;
+  /** The last load behind the others: they go one after the other. */
+  #loadingBehind: Promise<unknown> = Promise.resolve();
   readonly #events: InstanceGroupEvents;
-  readonly #wanted = new Map<number, LoadMessage>();
+  readonly #wanted = new Map<number, Wanted>();
   readonly #idle: InstanceState[] = [];
   readonly #inFlight = new Set<Promise<unknown>>();
   readonly #openedAt = performance.now();
@@ -69,10 +103,20 @@ export class InstanceGroup {
     this.cardId = options.cardId;
     this.size = options.size;
     this.#events = options.events;
-    this.#pool = new Piscina({
-      filename: options.workerFile ?? ownWorkerFile,
-      minThreads: options.size,
-      maxThreads: options.size,
+    this.#workerFile = options.workerFile ?? ownWorkerFile;
+    const pool = this.#openPool(options.size);
+    const threads = pool.threads;
+    this.#instances = Array.from({ length: options.size }, (_, index) =>
+      stateOf(index, pool, threads[index]!.threadId),
+    );
+    this.#idle.push(...this.#instances);
+  }
+
+  #openPool(threads: number): Piscina {
+    const pool = new Piscina({
+      filename: this.#workerFile,
+      minThreads: threads,
+      maxThreads: threads,
       atomics: 'sync',
       recordTiming: false,
       workerHistogram: false,
@@ -84,25 +128,12 @@ export class InstanceGroup {
         return worker;
       },
     });
-    const threads = this.#pool.threads;
-    this.#instances = Array.from({ length: options.size }, (_, index) => ({
-      index,
-      workerId: threads[index]!.threadId,
-      isBusy: false,
-      tasks: 0,
-      isRunning: false,
-      controls: [],
-      busyMs: 0,
-      busySince: 0,
-    }));
-    this.#idle.push(...this.#instances);
-    this.#pool.on('workerCreate', (worker: { id: number }) => this.#adopt(worker.id));
-    this.#pool.on('workerDestroy', (worker: { id: number }) =>
-      this.#loseWorker(worker.id, 'the thread ended'),
-    );
-    this.#pool.on('error', () => {
+    pool.on('workerCreate', (worker: { id: number }) => this.#adopt(pool, worker.id));
+    pool.on('workerDestroy', (worker: { id: number }) => this.#loseWorker(worker.id, 'the thread ended'));
+    pool.on('error', () => {
       // The thread's end is handled by workerDestroy; without a listener the event would end the process.
     });
+    return pool;
   }
 
   /** Whether an instance is free to run a batch now. */
@@ -144,29 +175,32 @@ export class InstanceGroup {
   }
 
   /**
-   * Opens a version on every instance, one after the other per instance, and keeps it for replacements.
+   * Opens a version on every instance, and keeps it for replacements.
    *
-   * @returns the load time of each instance, in ms
+   * @returns the load time of each instance, in ms, warming up included
    * @throws the first instance's error; the version is then closed everywhere again
    */
-  async load(message: LoadMessage): Promise<readonly number[]> {
-    this.#wanted.set(message.versionId, message);
-    const results = await Promise.allSettled(
-      this.#instances.map((instance) => this.#control<LoadResult>(instance, 'load', message)),
-    );
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed) {
+  async load(message: LoadMessage, options: LoadOptions = {}): Promise<readonly number[]> {
+    const { warmUp, how = 'inPlace' } = options;
+    const wanted = { message, warmUp };
+    try {
+      return await (how === 'inPlace' ? this.#loadInPlace(wanted) : this.#loadBehind(wanted));
+    } catch (error) {
       await this.unload(message.versionId);
-      throw failed.reason;
+      throw error;
     }
-    return results.map((result) => (result as PromiseFulfilledResult<LoadResult>).value.loadMs);
   }
 
   /** Closes a version on every instance. */
   async unload(versionId: number): Promise<void> {
     this.#wanted.delete(versionId);
     await Promise.allSettled(
-      this.#instances.map((instance) => this.#control<null>(instance, 'unload', { versionId })),
+      this.#places().map((instance) =>
+        this.#exclusively(instance, async () => {
+          instance.loaded.delete(versionId);
+          await this.#send<null>(instance, 'unload', { versionId });
+        }),
+      ),
     );
   }
 
@@ -181,7 +215,7 @@ export class InstanceGroup {
     const instance = this.#idle.pop() ?? this.#instances.find(hasRoomAhead);
     if (!instance) throw new ServingError('SRV_INTERNAL', `no idle instance on ${this.device.name}`);
     instance.isRunning = true;
-    return this.#task<RunResult>(instance, 'run', message);
+    return this.#run(instance, message);
   }
 
   /** Waits for what runs, then ends the threads. Nothing may be given to the group any more. */
@@ -190,30 +224,131 @@ export class InstanceGroup {
     this.#isClosed = true;
     // Ending a thread within the engine's run aborts the process, and the pool's own close does not wait.
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
-    await this.#pool.destroy();
+    await Promise.all([...new Set(this.#places().map(({ pool }) => pool))].map((pool) => pool.destroy()));
   }
 
-  async #control<T>(instance: InstanceState, name: 'load' | 'unload', message: object): Promise<T> {
+  #places(): readonly InstanceState[] {
+    return this.#spare ? [...this.#instances, this.#spare] : this.#instances;
+  }
+
+  async #loadInPlace(wanted: Wanted): Promise<readonly number[]> {
+    this.#wanted.set(wanted.message.versionId, wanted);
+    const results = await Promise.allSettled(
+      this.#places().map((instance) => this.#exclusively(instance, () => this.#open(instance, wanted))),
+    );
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    return results.slice(0, this.size).map((result) => (result as PromiseFulfilledResult<number>).value);
+  }
+
+  #loadBehind(wanted: Wanted): Promise<readonly number[]> {
+    const load = async (): Promise<readonly number[]> => {
+      const spare = await this.#openSpare();
+      this.#wanted.set(wanted.message.versionId, wanted);
+      const loadTimes: number[] = [];
+      for (const instance of this.#instances) {
+        const startedAt = performance.now();
+        do {
+          await this.#exclusively(spare, () => this.#openAll(spare));
+          loadTimes[instance.index] ??= performance.now() - startedAt;
+        } while (!(await this.#changePlaces(instance, spare)));
+      }
+      return loadTimes;
+    };
+    const loaded = this.#loadingBehind.then(load, load);
+    this.#loadingBehind = loaded.catch(() => undefined);
+    return loaded;
+  }
+
+  async #openSpare(): Promise<InstanceState> {
+    // It has no thread until its pool says so; what the group holds is loaded then.
+    this.#spare ??= stateOf(this.size, this.#openPool(1), undefined);
+    const spare = this.#spare;
+    await this.#exclusively(spare, async () => undefined);
+    return spare;
+  }
+
+  /**
+   * Gives the spare's thread to an instance and takes the instance's.
+   *
+   * @returns false, and nothing is done, when the spare lacks a version that came meanwhile
+   */
+  #changePlaces(instance: InstanceState, spare: InstanceState): Promise<boolean> {
+    // The spare first: what it waits for may take long, and the instance is not to wait with it.
+    return this.#exclusively(spare, () =>
+      this.#exclusively(instance, async () => {
+        for (const versionId of this.#wanted.keys()) if (!spare.loaded.has(versionId)) return false;
+        const { pool, workerId, loaded } = instance;
+        Object.assign(instance, { pool: spare.pool, workerId: spare.workerId, loaded: spare.loaded });
+        Object.assign(spare, { pool, workerId, loaded });
+        return true;
+      }),
+    );
+  }
+
+  /** Does something with an instance that runs no batch and nothing else of this kind meanwhile. */
+  async #exclusively<T>(instance: InstanceState, work: () => Promise<T>): Promise<T> {
     if (instance.isBusy || instance.workerId === undefined) {
       await new Promise<void>((resolve) => instance.controls.push(resolve));
     } else {
-      this.#idle.splice(this.#idle.indexOf(instance), 1);
+      const at = this.#idle.indexOf(instance);
+      if (at >= 0) this.#idle.splice(at, 1);
     }
-    return this.#task<T>(instance, name, message);
+    const turn = beginTurn(instance);
+    try {
+      return await work();
+    } finally {
+      // Else the thread died and the one that came has its own turn.
+      if (instance.turn === turn) this.#endTurn(instance);
+    }
   }
 
-  /** Hands a task to the thread of an instance. The thread takes its tasks one after the other. */
-  #task<T>(instance: InstanceState, name: string, message: object): Promise<T> {
+  #endTurn(instance: InstanceState): void {
+    instance.busyMs += performance.now() - instance.busySince;
+    instance.isBusy = false;
+    instance.isRunning = false;
+    this.#release(instance);
+  }
+
+  /** Opens all versions of the group that an instance, which is held, lacks. */
+  async #openAll(instance: InstanceState): Promise<void> {
+    for (const wanted of [...this.#wanted.values()]) {
+      if (!instance.loaded.has(wanted.message.versionId)) await this.#open(instance, wanted);
+    }
+  }
+
+  /** @returns ms */
+  async #open(instance: InstanceState, { message, warmUp }: Wanted): Promise<number> {
+    const { loadMs } = await this.#send<LoadResult>(instance, 'load', message);
+    const startedAt = performance.now();
+    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', batch));
+    instance.loaded.add(message.versionId);
+    return loadMs + performance.now() - startedAt;
+  }
+
+  /** Hands a batch to the thread of an instance. The thread takes its tasks one after the other. */
+  async #run(instance: InstanceState, message: RunMessage): Promise<RunResult> {
     const isFirst = instance.tasks === 0;
     instance.tasks += 1;
-    if (isFirst) {
-      instance.isBusy = true;
-      instance.busySince = performance.now();
+    if (isFirst) beginTurn(instance);
+    try {
+      return await this.#send<RunResult>(instance, 'run', message);
+    } catch (error) {
+      if (!(error instanceof ServingError) || error.code !== 'SRV_WORKER_DIED') throw error;
+      // Both tasks of a thread are rejected in one go, so the first still counts here.
+      const started = isFirst || instance.tasks === 1;
+      throw new ServingError(error.code, error.message, { details: { started } });
+    } finally {
+      instance.tasks -= 1;
+      if (instance.tasks === 0) this.#endTurn(instance);
+      else if (!this.#isClosed) this.#events.onIdle(this);
     }
-    const workerId = instance.workerId;
-    const task = (
-      this.#pool.run({ ...message, [queueOptionsSymbol]: { workerId } }, { name }) as Promise<Reply<T>>
-    )
+  }
+
+  /** Sends a task to the thread of an instance, whatever it does. */
+  #send<T>(instance: InstanceState, name: 'load' | 'unload' | 'run', message: object): Promise<T> {
+    const { pool, workerId } = instance;
+    const task = (pool.run({ ...message, [queueOptionsSymbol]: { workerId } }, { name }) as Promise<Reply<T>>)
       .then(
         (reply) => {
           if ('error' in reply) throw errorFromData(reply.error);
@@ -224,23 +359,10 @@ export class InstanceGroup {
           throw new ServingError(
             'SRV_WORKER_DIED',
             `an instance of ${this.device.name} ended: ${messageOf(error)}`,
-            // Both tasks of a thread are rejected in one go, so the first still counts here.
-            { details: { started: isFirst || instance.tasks === 1 } },
           );
         },
       )
-      .finally(() => {
-        this.#inFlight.delete(task);
-        instance.tasks -= 1;
-        if (instance.tasks > 0) {
-          if (!this.#isClosed) this.#events.onIdle(this);
-          return;
-        }
-        instance.busyMs += performance.now() - instance.busySince;
-        instance.isBusy = false;
-        instance.isRunning = false;
-        this.#release(instance);
-      });
+      .finally(() => this.#inFlight.delete(task));
     this.#inFlight.add(task);
     return task;
   }
@@ -253,69 +375,78 @@ export class InstanceGroup {
       next();
       return;
     }
+    if (instance === this.#spare) return;
     this.#idle.push(instance);
     if (!this.#isClosed) this.#events.onIdle(this);
   }
 
   #loseWorker(workerId: number, reason: string): void {
     if (this.#isClosed) return;
-    // A thread that ended by itself has lost its number by now: it is the one that the pool lacks.
-    const alive = new Set(this.#pool.threads.map(({ threadId }) => threadId));
-    const instance = this.#instances.find(
-      ({ workerId: own }) => own !== undefined && (own === workerId || !alive.has(own)),
+    // A thread that ended by itself has lost its number by now: it is the one that its pool lacks.
+    const isAlive = ({ pool, workerId: own }: InstanceState): boolean =>
+      pool.threads.some(({ threadId }) => threadId === own);
+    const instance = this.#places().find(
+      (place) => place.workerId !== undefined && (place.workerId === workerId || !isAlive(place)),
     );
     if (!instance) return;
     instance.workerId = undefined;
+    instance.loaded = new Set();
     const at = this.#idle.indexOf(instance);
     if (at >= 0) this.#idle.splice(at, 1);
-    this.#events.onInstanceLost(this, instance.index, reason);
+    if (instance !== this.#spare) this.#events.onInstanceLost(this, instance.index, reason);
   }
 
   /** Gives a new thread to the instance that lost its own, and loads what the group holds. */
-  #adopt(workerId: number): void {
-    if (this.#isClosed || this.#instances.some((instance) => instance.workerId === workerId)) return;
-    const instance = this.#instances.find((candidate) => candidate.workerId === undefined);
+  #adopt(pool: Piscina, workerId: number): void {
+    const places = this.#places();
+    if (this.#isClosed || places.some((instance) => instance.workerId === workerId)) return;
+    const instance = places.find((place) => place.workerId === undefined && place.pool === pool);
     if (!instance) return;
     instance.workerId = workerId;
+    instance.loaded = new Set();
     // Busy until it has loaded: a load or unload that comes meanwhile waits its turn.
-    instance.isBusy = true;
-    instance.busySince = performance.now();
+    const turn = beginTurn(instance);
     // The pool counts the thread among its own only when this event is over.
-    queueMicrotask(() => void this.#reload(instance));
+    queueMicrotask(() => void this.#reload(instance, turn));
   }
 
-  async #reload(instance: InstanceState): Promise<void> {
+  async #reload(instance: InstanceState, turn: number): Promise<void> {
     const failures: string[] = [];
-    const ownThread = instance.workerId;
-    for (const message of [...this.#wanted.values()]) {
-      if (instance.workerId !== ownThread) return;
+    for (const wanted of [...this.#wanted.values()]) {
+      if (instance.turn !== turn || instance.workerId === undefined) return;
       try {
-        await this.#reloadOne(instance, message);
+        await this.#open(instance, wanted);
       } catch (error) {
         failures.push(messageOf(error));
       }
     }
-    if (instance.workerId !== ownThread) return;
-    instance.busyMs += performance.now() - instance.busySince;
-    instance.isBusy = false;
-    this.#events.onInstanceReplaced(this, instance.index, failures);
-    this.#release(instance);
+    if (instance.turn !== turn || instance.workerId === undefined) return;
+    if (instance !== this.#spare) this.#events.onInstanceReplaced(this, instance.index, failures);
+    this.#endTurn(instance);
   }
+}
 
-  /** A load that keeps the instance out of the idle list, unlike `#task`. */
-  async #reloadOne(instance: InstanceState, message: LoadMessage): Promise<void> {
-    const task = this.#pool.run(
-      { ...message, [queueOptionsSymbol]: { workerId: instance.workerId } },
-      { name: 'load' },
-    ) as Promise<Reply<LoadResult>>;
-    this.#inFlight.add(task);
-    try {
-      const reply = await task;
-      if ('error' in reply) throw errorFromData(reply.error);
-    } finally {
-      this.#inFlight.delete(task);
-    }
-  }
+function stateOf(index: number, pool: Piscina, workerId: number | undefined): InstanceState {
+  return {
+    index,
+    pool,
+    workerId,
+    loaded: new Set(),
+    isBusy: false,
+    tasks: 0,
+    isRunning: false,
+    controls: [],
+    turn: 0,
+    busyMs: 0,
+    busySince: 0,
+  };
+}
+
+function beginTurn(instance: InstanceState): number {
+  instance.isBusy = true;
+  instance.busySince = performance.now();
+  instance.turn += 1;
+  return instance.turn;
 }
 
 function hasRoomAhead(instance: InstanceState): boolean {

@@ -189,3 +189,104 @@ test('a device that is marked lost gives no more idle instances', async (t) => {
   assert.equal(group.hasIdle, false);
   assert.equal(group.lostReason, 'it fell off the bus');
 });
+
+/** What every instance has loaded, sorted. */
+async function loadedInAll(group: InstanceGroup): Promise<readonly number[][]> {
+  const hold = new Gate();
+  const runs = Array.from({ length: group.size }, () => group.run(runOf(hold.at)));
+  hold.open();
+  return (await Promise.all(runs)).map((loaded) => [...(loaded as never as number[])].toSorted());
+}
+
+test('a version that is loaded behind the others holds no instance up, and comes to all of them', async (t) => {
+  const { group, events } = openGroup(t, 2);
+  await group.load(loadOf(1));
+  const warming: (() => void)[] = [];
+  const warmUp = (): Promise<void> => new Promise((resolve) => warming.push(resolve));
+  const load = group.load(loadOf(2), { how: 'behind', warmUp });
+  for (const place of [1, 2]) {
+    await until(`the spare warms up for place ${place}`, () => warming.length === place);
+    assert.equal(group.busy, 0);
+    const loaded = await loadedInAll(group);
+    assert.equal(loaded.filter((versions) => versions.includes(2)).length, place - 1);
+    assert.ok(loaded.every((versions) => versions.includes(1)));
+    warming[place - 1]!();
+  }
+  assert.equal((await load).length, 2);
+  assert.deepEqual(await loadedInAll(group), [
+    [1, 2],
+    [1, 2],
+  ]);
+  await group.unload(1);
+  await group.load(loadOf(3), { how: 'behind' });
+  assert.deepEqual(await loadedInAll(group), [
+    [2, 3],
+    [2, 3],
+  ]);
+  assert.deepEqual(events, []);
+});
+
+test('a spare takes no place before it has what came while it loaded', async (t) => {
+  const { group } = openGroup(t, 2);
+  const gate = new Gate();
+  const behind = group.load(loadOf(1, gate.at), { how: 'behind' });
+  await until('the spare waits at the gate', () => gate.arrivals === 1);
+  const inPlace = group.load(loadOf(2));
+  gate.open();
+  await Promise.all([behind, inPlace]);
+  assert.deepEqual(await loadedInAll(group), [
+    [1, 2],
+    [1, 2],
+  ]);
+});
+
+test('a version that does not load behind the others is gone from all, and they never stood still', async (t) => {
+  const { group, events } = openGroup(t, 2);
+  await group.load(loadOf(1));
+  const gate = new Gate();
+  gate.open();
+  const load = group.load(loadOf(2, { ...gate.at, failsFrom: 2 }), { how: 'behind' });
+  await assert.rejects(load, { code: 'SRV_MODEL_LOAD_FAILED' });
+  assert.equal(gate.arrivals, 2);
+  assert.deepEqual(await loadedInAll(group), [[1], [1]]);
+  await assert.rejects(group.load(loadOf(3, { dies: true }), { how: 'behind' }), { code: 'SRV_WORKER_DIED' });
+  assert.deepEqual(await loadedInAll(group), [[1], [1]]);
+  await group.load(loadOf(4), { how: 'behind' });
+  assert.deepEqual(await loadedInAll(group), [
+    [1, 4],
+    [1, 4],
+  ]);
+  assert.deepEqual(events, [], 'no instance was lost with the spare');
+});
+
+test('every instance is warmed up before it takes a batch, the one in the place of a dead one too', async (t) => {
+  const { group, events } = openGroup(t, 2);
+  for (const [at, how] of (['inPlace', 'behind'] as const).entries()) {
+    let warmUps = 0;
+    const gate = new Gate();
+    const load = group.load(loadOf(at + 1), {
+      how,
+      warmUp: async (run) => {
+        warmUps += 1;
+        await run(runOf(gate.at));
+      },
+    });
+    await until('a warm-up runs', () => gate.arrivals > 0);
+    assert.equal(group.hasIdle, how === 'behind');
+    gate.open();
+    await load;
+    assert.equal(warmUps, 2);
+    await assert.rejects(group.run(runOf({ dies: true })), { code: 'SRV_WORKER_DIED' });
+    await until('the thread is replaced', () => events.length === 2 * (at + 1));
+    assert.equal(warmUps, 3);
+  }
+});
+
+test('a warm-up that fails is a load that fails', async (t) => {
+  const { group } = openGroup(t, 2);
+  for (const how of ['inPlace', 'behind'] as const) {
+    const load = group.load(loadOf(1), { how, warmUp: () => Promise.reject(new Error('too cold')) });
+    await assert.rejects(load, /too cold/);
+    assert.deepEqual(await loadedInAll(group), [[], []]);
+  }
+});
