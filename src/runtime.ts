@@ -155,6 +155,7 @@ export class Runtime {
       clock,
       crashes: this.#crashes,
       closing: this.#stop.signal,
+      isServing: () => this.#registry.hasReady,
     });
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',

@@ -249,7 +249,10 @@ export class InstanceGroup {
       for (const instance of this.#instances) {
         const startedAt = performance.now();
         do {
-          await this.#exclusively(spare, () => this.#openAll(spare));
+          // A version whose files are gone serves on where it is open, and no spare can stand in for it.
+          if (!(await this.#exclusively(spare, () => this.#openAll(spare, wanted)))) {
+            return this.#loadInPlace(wanted);
+          }
           loadTimes[instance.index] ??= performance.now() - startedAt;
         } while (!(await this.#changePlaces(instance, spare)));
       }
@@ -310,11 +313,23 @@ export class InstanceGroup {
     this.#release(instance);
   }
 
-  /** Opens all versions of the group that an instance, which is held, lacks. */
-  async #openAll(instance: InstanceState): Promise<void> {
-    for (const wanted of [...this.#wanted.values()]) {
-      if (!instance.loaded.has(wanted.message.versionId)) await this.#open(instance, wanted);
+  /**
+   * Opens all versions of the group that the spare, which is held, lacks, with what others leave of the processor.
+   *
+   * @returns false when it cannot open another one than `wanted`
+   * @throws what opening `wanted` threw
+   */
+  async #openAll(spare: InstanceState, wanted: Wanted): Promise<boolean> {
+    for (const { message, warmUp } of [...this.#wanted.values()]) {
+      if (spare.loaded.has(message.versionId)) continue;
+      try {
+        await this.#open(spare, { message: { ...message, lowPriority: true }, warmUp });
+      } catch (error) {
+        if (message === wanted.message) throw error;
+        return false;
+      }
     }
+    return true;
   }
 
   /** @returns ms */

@@ -23,7 +23,8 @@ export class MainInstance {
   markLost(): void {}
 
   async load(message: LoadMessage): Promise<void> {
-    this.#predictors.set(message.versionId, await Predictor.open(message));
+    const twin = message.sessionOf === undefined ? undefined : this.#predictors.get(message.sessionOf);
+    this.#predictors.set(message.versionId, await Predictor.open(message, twin));
   }
 
   async unload(versionId: number): Promise<void> {

@@ -69,6 +69,10 @@ export interface LoadMessage {
   readonly gpuMemoryLimitBytes?: number;
   readonly tables: readonly StageTable[];
   readonly stages: readonly GatherStage[];
+  /** A version of the same file and session options: where its predictor is open, its session is shared. */
+  readonly sessionOf?: number;
+  /** Whether to open it with what others leave of the processor. */
+  readonly lowPriority?: boolean;
 }
 
 /** An input of a batch: a place in the batch's slot, or strings, which are cloned. */

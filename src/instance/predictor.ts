@@ -7,6 +7,26 @@ import { StageRunner } from './stage-runner.js';
 
 type EngineType = 'float32';
 
+/** A session that predictors of one thread share; released by the last of them. */
+class SharedSession {
+  readonly engine: InferenceSession;
+  #holders = 1;
+
+  constructor(engine: InferenceSession) {
+    this.engine = engine;
+  }
+
+  hold(): this {
+    this.#holders += 1;
+    return this;
+  }
+
+  async release(): Promise<void> {
+    this.#holders -= 1;
+    if (this.#holders === 0) await this.engine.release();
+  }
+}
+
 /**
  * One engine session in one thread.
  *
@@ -14,7 +34,7 @@ type EngineType = 'float32';
  * models that were measured to take microseconds.
  */
 export class Predictor {
-  readonly #session: InferenceSession;
+  readonly #session: SharedSession;
   readonly #inputs: readonly ValueInfo[];
   readonly #outputs: readonly ValueInfo[];
   readonly #journalId: number;
@@ -24,7 +44,7 @@ export class Predictor {
   #knownFaults = mappedFileFaults();
   #isCorrupt = false;
 
-  private constructor(session: InferenceSession, stages: StageRunner, message: LoadMessage) {
+  private constructor(session: SharedSession, stages: StageRunner, message: LoadMessage) {
     this.#session = session;
     this.#stages = stages;
     this.#inputs = message.inputs;
@@ -36,13 +56,16 @@ export class Predictor {
   /**
    * Opens the model file. Weights in an external file are mapped by the engine and shared with other clones.
    *
+   * @param twin an open predictor of the same file and session options, whose session is used instead
    * @throws SRV_PROVIDER_MISSING when the execution provider is not installed, SRV_OUT_OF_MEMORY when the device
    * is full, SRV_MODEL_LOAD_FAILED when the engine does not open the file; what opening a table throws
    */
-  static async open(message: LoadMessage): Promise<Predictor> {
+  static async open(message: LoadMessage, twin?: Predictor): Promise<Predictor> {
     const stages = await StageRunner.open(message);
     try {
-      const session = await InferenceSession.create(message.file, sessionOptions(message));
+      const session = twin
+        ? twin.#session.hold()
+        : new SharedSession(await InferenceSession.create(message.file, sessionOptions(message)));
       return new Predictor(session, stages, message);
     } catch (error) {
       stages.close();
@@ -78,7 +101,7 @@ export class Predictor {
     let results: InferenceSession.OnnxValueMapType;
     if (this.#journalId > 0) enterRun(this.#journalId);
     try {
-      results = await this.#session.run(feeds, names);
+      results = await this.#session.engine.run(feeds, names);
     } catch (error) {
       throw runError(error);
     } finally {

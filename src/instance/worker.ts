@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { errorToData, ServingError } from '../errors.js';
 import type { LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
 import { Predictor } from './predictor.js';
+import { atLowPriority } from './thread-priority.js';
 
 // The tasks of one instance. A task answers errors as data, because a thrown class loses its name and code on
 // the way to the main thread.
@@ -15,7 +16,9 @@ export async function load(message: LoadMessage): Promise<Reply<LoadResult>> {
   try {
     const startedAt = performance.now();
     if (!predictors.has(message.versionId)) {
-      predictors.set(message.versionId, await Predictor.open(message));
+      const twin = message.sessionOf === undefined ? undefined : predictors.get(message.sessionOf);
+      const open = (): Promise<Predictor> => Predictor.open(message, twin);
+      predictors.set(message.versionId, await (message.lowPriority ? atLowPriority(open) : open()));
     }
     return { ok: { loadMs: performance.now() - startedAt } };
   } catch (error) {

@@ -10,7 +10,7 @@ import type { ModelSettings } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { CrashMemory } from '../instance/crash-journal.js';
-import type { InstanceGroup } from '../instance/instance-group.js';
+import type { InstanceGroup, LoadOptions } from '../instance/instance-group.js';
 import type { MainInstance } from '../instance/main-instance.js';
 import type { LoadMessage } from '../instance/messages.js';
 import type { SlotAllocator } from '../instance/slab.js';
@@ -36,7 +36,12 @@ export interface ModelLoaderOptions {
   readonly crashes: CrashMemory;
   /** Aborted when the runtime closes: loads that read for minutes end then. */
   readonly closing: AbortSignal;
+  /** Whether requests are served now, so that an instance that stands still is noticed. */
+  readonly isServing: () => boolean;
 }
+
+// A load of a few milliseconds is over before a spare thread has the other models of the group.
+const inPlaceMs = 5;
 
 // Of some twenty trial runs the slowest may only tell of a busy machine: the median decides.
 const idlePathMaxUs = 150;
@@ -52,12 +57,16 @@ export class ModelLoader {
   /**
    * Prepares a version, opens it on every instance of its devices and publishes it. An error is kept in the
    * version, as its state `failed`, and thrown.
+   *
+   * While others are served no instance stands still for it, unless that costs less.
+   *
+   * @param before the version that it takes the place of; their sessions are one where their files are
    */
-  async load(version: ModelVersion): Promise<void> {
+  async load(version: ModelVersion, before?: ModelVersion): Promise<void> {
     version.state = 'loading';
     version.error = undefined;
     try {
-      await this.#load(version);
+      await this.#load(version, before);
     } catch (error) {
       const reason =
         error instanceof ServingError
@@ -95,7 +104,7 @@ export class ModelLoader {
     version.served = undefined;
   }
 
-  async #load(version: ModelVersion): Promise<void> {
+  async #load(version: ModelVersion, before: ModelVersion | undefined): Promise<void> {
     const { preparer } = this.#options;
     const { settings } = version.entry;
     const label = labelOf(version);
@@ -121,7 +130,7 @@ export class ModelLoader {
     const verify = config.verifyTables === 'open' ? { signal: closing } : undefined;
     const tables = await openStageTables(version.entry, verify);
     try {
-      await this.#loadWith(version, tables, prepared, network, journalId, groups);
+      await this.#loadWith(version, before, tables, prepared, network, journalId, groups);
     } catch (error) {
       tables.close();
       throw error;
@@ -130,6 +139,7 @@ export class ModelLoader {
 
   async #loadWith(
     version: ModelVersion,
+    before: ModelVersion | undefined,
     tables: StageTables,
     prepared: PreparedModel,
     network: Signature,
@@ -178,10 +188,21 @@ export class ModelLoader {
       tables: plan.tables.map(({ files, inMemory, label, version }) => ({ files, inMemory, label, version })),
       stages: plan.stages,
     } satisfies Omit<LoadMessage, 'device'>;
-    const loadTimes = await loadEverywhere(groups, message);
+    const sessionKey = JSON.stringify([
+      prepared.digest,
+      message.file,
+      message.sessionExtra,
+      message.intraOpThreads,
+      message.graphOptimization,
+      groups.map((group) => group.device.name),
+    ]);
+    const sessionOf = before?.served?.sessionKey === sessionKey ? { sessionOf: before.id } : {};
+    const isQuickLoad = 'sessionOf' in sessionOf || prepared.loadMs < inPlaceMs;
+    const how = isQuickLoad || !this.#options.isServing() ? 'inPlace' : 'behind';
+    const loadTimes = await loadEverywhere(groups, { ...message, ...sessionOf }, { how });
     const idleRunner = mainInstance && isQuick(prepared) ? mainInstance : undefined;
     try {
-      await idleRunner?.load({ ...message, device: { name: 'main', provider: 'cpu' } });
+      await idleRunner?.load({ ...message, ...sessionOf, device: { name: 'main', provider: 'cpu' } });
     } catch (error) {
       await Promise.all(groups.map((group) => group.unload(version.id)));
       throw error;
@@ -217,6 +238,7 @@ export class ModelLoader {
       allowSplitRequest: settings.allowSplitRequest ?? config.allowSplitRequest,
       requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
       loadMs: Math.max(...loadTimes),
+      sessionKey,
     });
   }
 
@@ -251,9 +273,10 @@ function labelOf(version: ModelVersion): string {
 async function loadEverywhere(
   groups: readonly InstanceGroup[],
   message: Omit<LoadMessage, 'device'>,
+  options: LoadOptions,
 ): Promise<number[]> {
   const results = await Promise.allSettled(
-    groups.map((group) => group.load({ ...message, device: group.device })),
+    groups.map((group) => group.load({ ...message, device: group.device }, options)),
   );
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) {

@@ -34,6 +34,8 @@ export interface Served {
   readonly requestTimeoutMs: number;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
+  /** What a session of it is opened from: versions with equal ones can share theirs. */
+  readonly sessionKey: string;
 }
 
 /** A version of a model, from its first mention to its end. */

@@ -218,7 +218,10 @@ test('a version that is loaded behind the others holds no instance up, and comes
     [1, 2],
   ]);
   await group.unload(1);
-  await group.load(loadOf(3), { how: 'behind' });
+  const next = group.load(loadOf(3), { how: 'behind' });
+  await until('the spare has caught up with what it lacks', () => warming.length === 3);
+  warming[2]!();
+  await next;
   assert.deepEqual(await loadedInAll(group), [
     [2, 3],
     [2, 3],
@@ -289,4 +292,16 @@ test('a warm-up that fails is a load that fails', async (t) => {
     await assert.rejects(load, /too cold/);
     assert.deepEqual(await loadedInAll(group), [[], []]);
   }
+});
+
+test('where a spare cannot open what the others hold, a version is loaded in place', async (t) => {
+  const { group } = openGroup(t, 2);
+  const gate = new Gate();
+  gate.open();
+  await group.load(loadOf(1, { ...gate.at, failsFrom: 3 }));
+  await group.load(loadOf(2), { how: 'behind' });
+  assert.deepEqual(await loadedInAll(group), [
+    [1, 2],
+    [1, 2],
+  ]);
 });

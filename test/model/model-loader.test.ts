@@ -82,6 +82,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
       queueBytes: new ByteBudget(1),
       clock: systemClock,
       crashes: { quarantineReason: () => undefined, remember: () => 1 },
+      isServing: () => false,
     } as unknown as ModelLoaderOptions);
     const version = versionWithTable(directory, table);
     const everything = [...groups, mainInstance];
