@@ -7,7 +7,7 @@ interface Model {
   readonly versions: Map<number, ModelVersion>;
   /** Entries of the repository that are no models, with the reason. */
   broken: readonly BrokenEntry[];
-  /** Ready versions, newest first; kept so that a request costs no search. */
+  /** Ready versions that requests are given to, newest first; kept so that a request costs no search. */
   ready: readonly ModelVersion[];
 }
 
@@ -18,6 +18,12 @@ export class ModelRegistry {
   /** Adds a version, in the place of one of the same number. */
   add(version: ModelVersion): void {
     this.#model(version.name).versions.set(version.version, version);
+  }
+
+  /** Forgets a version. */
+  drop(version: ModelVersion): void {
+    const versions = this.#models.get(version.name)?.versions;
+    if (versions?.get(version.version) === version) versions.delete(version.version);
   }
 
   /** Replaces what is known to be broken under a name. */
@@ -35,7 +41,7 @@ export class ModelRegistry {
     const model = this.#models.get(name);
     if (!model) return;
     model.ready = [...model.versions.values()]
-      .filter((version) => version.state === 'ready')
+      .filter((version) => version.state === 'ready' && !version.isKept)
       .sort((a, b) => b.version - a.version);
   }
 

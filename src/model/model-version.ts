@@ -43,18 +43,25 @@ export class ModelVersion {
   readonly entry: ModelEntry;
   /** Identity within this process; never reused. */
   readonly id: number;
+  /** Differs from that of another version of its number where the content does. */
+  readonly fingerprint: string;
   readonly stats = new ModelStats();
   readonly leases = new LeaseCounter();
   readonly #clock: Clock;
   state: VersionState = 'new';
   /** Why it failed; undefined otherwise. */
   error: ServingError | undefined;
+  /** Why its new content could not be loaded in its place; undefined while it is what ought to be served. */
+  reloadError: ServingError | undefined;
+  /** Whether it is ready, and not given requests that name no version: it served before. */
+  isKept = false;
   served: Served | undefined;
   #allOutputs: readonly number[] = [];
 
-  constructor(entry: ModelEntry, id: number, clock: Clock) {
+  constructor(entry: ModelEntry, id: number, clock: Clock, fingerprint = '') {
     this.entry = entry;
     this.id = id;
+    this.fingerprint = fingerprint;
     this.#clock = clock;
   }
 

@@ -107,7 +107,8 @@ async function findChildren(directory: string): Promise<RepositoryEntry[][]> {
   return inOrder(children, (path) => findOrExplain({ path }));
 }
 
-async function findOrExplain({ path, name }: ModelOption): Promise<RepositoryEntry[]> {
+/** The model at a place; one that cannot be found becomes an entry with its error. */
+export async function findOrExplain({ path, name }: ModelOption): Promise<RepositoryEntry[]> {
   try {
     return await findModels(path, { name });
   } catch (error) {

@@ -1,0 +1,454 @@
+/**
+ * The life of models: what ought to be served, loaded and unloaded without a caller noticing, whatever fails.
+ *
+ * Changes of one model go one after the other; each takes the newest that was announced, so of a flood of versions
+ * only the last is loaded.
+ */
+import type { Clock } from '../batching/clock.js';
+import type { ModelSettings } from '../config/model-settings.js';
+import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
+import { obsoleteVersions, versionsToLoad } from '../lifecycle/policy.js';
+import { retryPauseMs } from '../lifecycle/retry.js';
+import type { Logger } from '../observe/logger.js';
+import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
+import type { ModelLoader } from './model-loader.js';
+import type { ModelRegistry } from './model-registry.js';
+import { ModelVersion } from './model-version.js';
+import type { TableUpkeep } from './table-upkeep.js';
+
+/** What a lifecycle works with. */
+export interface ModelLifecycleOptions {
+  readonly registry: ModelRegistry;
+  readonly loader: Pick<ModelLoader, 'load' | 'unload' | 'retire'>;
+  /** Gets the tables of every version that is ready. */
+  readonly upkeep: Pick<TableUpkeep, 'begin'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What tells one content of a version from another. */
+  readonly fingerprintOf: (entry: ModelEntry) => Promise<string>;
+  /** Looks a model up in the configured places again. */
+  readonly findEntries: (name: string) => Promise<readonly RepositoryEntry[]>;
+  /** Versions of each model that stay loaded behind the one that is served, for a rollback. */
+  readonly keepPrevious: number;
+  /** Whether an old version serves until the new one is ready, or makes room for it first. */
+  readonly order: 'availability_first' | 'resource_first';
+  /** Whether loads that failed are tried again by themselves. */
+  readonly retries: boolean;
+}
+
+/** What has become of loads, for the metrics. */
+export interface LifecycleCounts {
+  readonly loaded: number;
+  readonly failed: number;
+  readonly unloaded: number;
+  readonly rolledBack: number;
+}
+
+interface Announced {
+  readonly entry: ModelEntry;
+  readonly version: number;
+  readonly fingerprint: string;
+}
+
+interface Failure {
+  readonly fingerprint: string;
+  readonly failures: number;
+  readonly mayRetryAt: number;
+}
+
+/** Versions of a model that are over and still listed. */
+const listedOver = 5;
+
+/** What trying again does not help. */
+const lastingCodes: readonly ErrorCode[] = [
+  'SRV_MODEL_INVALID',
+  'SRV_MODEL_UNSUPPORTED',
+  'SRV_MODEL_CRASHED',
+  'SRV_MODEL_QUARANTINED',
+  'SRV_FOREIGN_FORMAT',
+];
+
+/** Loads and unloads versions, so that what is served follows what is announced. */
+export class ModelLifecycle {
+  readonly #options: ModelLifecycleOptions;
+  /** The newest that a source said of each model; undefined: its place is gone. */
+  readonly #announced = new Map<string, readonly RepositoryEntry[] | undefined>();
+  /** The last change of each model: they go one after the other. */
+  readonly #changes = new Map<string, Promise<unknown>>();
+  /** The last failure of each version that is not served. */
+  readonly #failures = new Map<string, Failure>();
+  readonly #timers = new Map<string, { cancel(): void }>();
+  /** Contents that were rolled back from, by model. */
+  readonly #rejected = new Map<string, Set<string>>();
+  /** Versions that stay loaded behind those that are served, the one that served last first. */
+  readonly #kept = new Map<string, readonly ModelVersion[]>();
+  /** Settings given with a load, which win over those of the files. */
+  readonly #overrides = new Map<string, ModelSettings>();
+  /** Models that were unloaded by request: a source does not bring them back. */
+  readonly #unloaded = new Set<string>();
+  readonly #counts = { loaded: 0, failed: 0, unloaded: 0, rolledBack: 0 };
+  #nextId = 1;
+  #isClosed = false;
+
+  constructor(options: ModelLifecycleOptions) {
+    this.#options = options;
+  }
+
+  get counts(): LifecycleCounts {
+    return this.#counts;
+  }
+
+  /** Versions that stay loaded behind those that are served. */
+  get kept(): readonly ModelVersion[] {
+    return [...this.#kept.values()].flat();
+  }
+
+  /**
+   * Makes what is served of a model what a source says that there is.
+   *
+   * @param entries undefined where its place is gone
+   * @returns settled when that is so, or cannot be: the reason is in the log and the registry
+   */
+  async announce(name: string, entries: readonly RepositoryEntry[] | undefined): Promise<void> {
+    this.#announced.set(name, entries);
+    if (this.#unloaded.has(name)) return;
+    // Why a model cannot be served is kept with it; the source goes on.
+    await this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
+  }
+
+  /**
+   * Loads a model anew from its place, also one that was unloaded, rolled back or is served as it is.
+   *
+   * @param settings win over those of its files, until it is loaded again
+   * @throws SRV_MODEL_NOT_FOUND, or why the first wanted version could not be loaded
+   */
+  async load(name: string, settings?: ModelSettings): Promise<void> {
+    await this.#change(name, async () => {
+      const entries = await this.#options.findEntries(name);
+      if (entries.length === 0) {
+        throw new ServingError(
+          'SRV_MODEL_NOT_FOUND',
+          `failed to load '${name}', no model of this name is in the repository`,
+        );
+      }
+      this.#announced.set(name, entries);
+      this.#unloaded.delete(name);
+      this.#rejected.delete(name);
+      if (settings) this.#overrides.set(name, settings);
+      else this.#overrides.delete(name);
+      await this.#follow(name, true);
+    });
+  }
+
+  /**
+   * Unloads all versions of a model, and keeps it so until it is loaded by request.
+   *
+   * @throws SRV_MODEL_NOT_FOUND
+   */
+  async unload(name: string): Promise<void> {
+    await this.#change(name, async () => {
+      const { registry } = this.#options;
+      if (!registry.has(name)) {
+        throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
+      }
+      this.#unloaded.add(name);
+      this.#forgetFailures(name);
+      const kept = this.#kept.get(name) ?? [];
+      this.#kept.delete(name);
+      await Promise.all([...registry.versionsOf(name), ...kept].map((version) => this.#unload(version)));
+    });
+  }
+
+  /**
+   * Puts the version that served before back in the place of those that serve. At once where it was kept
+   * (`keep_previous`); else it is loaded, if it is still in the repository.
+   *
+   * What was rolled back from is not loaded again before its content changes, or a load is asked for.
+   *
+   * @returns the number of the version that serves now
+   * @throws SRV_MODEL_NOT_FOUND where there is no version to go back to, or why it could not be loaded
+   */
+  async rollback(name: string): Promise<number> {
+    let version = 0;
+    await this.#change(name, async () => {
+      const { registry, logger } = this.#options;
+      const current = registry.readyVersions(name);
+      if (!registry.has(name)) {
+        throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to roll back '${name}': unknown model`);
+      }
+      const rejected = this.#rejected.get(name) ?? new Set();
+      const target =
+        this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint)) ??
+        (await this.#loadOlder(name, current, rejected));
+      for (const one of current) rejected.add(one.fingerprint);
+      this.#rejected.set(name, rejected);
+      rejected.delete(target.fingerprint);
+      this.#serve(target);
+      await this.#retire(current.filter((one) => one !== target));
+      this.#counts.rolledBack += 1;
+      version = target.version;
+      logger.warn(
+        { model: name, version, from: current.map((one) => one.version) },
+        `model ${name} was rolled back to version ${version}`,
+      );
+    });
+    return version;
+  }
+
+  /** Takes a version whose mapped files were damaged out of service and loads it anew. */
+  replaceCorrupt(version: ModelVersion): void {
+    if (version.state !== 'ready') return;
+    const { name } = version;
+    const { logger, findEntries } = this.#options;
+    logger.error(
+      { model: name, version: version.version },
+      'a mapped file was truncated; the model is loaded anew',
+    );
+    void this.#change(name, async () => {
+      await this.#unload(version);
+      this.#announced.set(name, await findEntries(name));
+      await this.#follow(name, true);
+    }).catch(() => undefined);
+  }
+
+  /** Ends the serving of a version whose table is damaged: there is no other source that it could be loaded from. */
+  fail(version: ModelVersion, reason: ServingError): void {
+    if (version.state !== 'ready') return;
+    const { registry, logger, loader } = this.#options;
+    const { name } = version;
+    version.fail(reason);
+    registry.refresh(name);
+    logger.error(
+      { model: name, version: version.version, code: reason.code },
+      `model ${name} version ${version.version} is not served any more: ${reason.message}`,
+    );
+    void this.#change(name, () => loader.retire(version, reason)).catch((error: unknown) =>
+      logger.error({ model: name, version: version.version }, `it could not be closed: ${messageOf(error)}`),
+    );
+  }
+
+  /** Tries nothing again from now on; idempotent. */
+  close(): void {
+    this.#isClosed = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+  }
+
+  /** Loads what is announced and lacks, then unloads what it replaced. */
+  async #follow(name: string, isForced: boolean): Promise<void> {
+    const { registry, order } = this.#options;
+    const entries = this.#announced.get(name);
+    const broken = (entries ?? []).filter((entry) => entry.error !== undefined);
+    registry.setBroken(name, broken);
+    for (const entry of broken) {
+      this.#options.logger.error({ model: name, code: entry.error.code }, entry.error.message);
+    }
+    const announced = entries && (await this.#announcedOf(name, entries));
+    const rejected = this.#rejected.get(name) ?? new Set();
+    const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
+      isForced,
+      rejected,
+      mayRetry: (fingerprint) => this.#mayTry(name, fingerprint),
+    });
+    const before = registry.versionsOf(name);
+    if (order === 'resource_first' && toLoad.length > 0) {
+      await Promise.all(before.map((version) => this.#unload(version)));
+    }
+    const results = await Promise.allSettled(toLoad.map((one) => this.#load(one)));
+    const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
+    const replaced = before.filter(
+      (version) => version.state === 'ready' && !registry.versionsOf(name).includes(version),
+    );
+    await this.#retire([...replaced, ...obsolete.filter((version) => !version.isKept)]);
+    this.#dropOld(name, announced ?? []);
+    if (entries === undefined) await this.#remove(name);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    const first = broken[0];
+    if (announced?.length === 0 && first) throw first.error;
+  }
+
+  /** Versions that are over stay listed for a while, for operators; the number of a model's versions has no end. */
+  #dropOld(name: string, announced: readonly Announced[]): void {
+    const { registry } = this.#options;
+    const over = registry
+      .versionsOf(name)
+      .filter(({ state }) => state === 'failed' || state === 'unloaded')
+      .filter(({ version }) => announced.every((other) => other.version !== version))
+      .toSorted((a, b) => b.id - a.id);
+    for (const version of over.slice(listedOver)) registry.drop(version);
+  }
+
+  async #announcedOf(name: string, entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
+    const settings = this.#overrides.get(name);
+    const wanted = entries.flatMap((entry) =>
+      entry.error === undefined && entry.wanted
+        ? [settings ? { ...entry, settings: { ...entry.settings, ...settings } } : entry]
+        : [],
+    );
+    return Promise.all(
+      wanted.map(async (entry) => ({
+        entry,
+        version: entry.version,
+        fingerprint: await this.#options.fingerprintOf(entry),
+      })),
+    );
+  }
+
+  async #load({ entry, fingerprint }: Announced): Promise<ModelVersion> {
+    const { registry, loader, upkeep, clock, logger } = this.#options;
+    const version = new ModelVersion(entry, this.#nextId++, clock, fingerprint);
+    const old = registry.versionsOf(entry.name).find((other) => other.version === entry.version);
+    const serving = old?.state === 'ready' ? old : registry.readyVersions(entry.name)[0];
+    // A version that serves is not hidden by one of its number that may not come to serve.
+    if (old?.state !== 'ready') registry.add(version);
+    try {
+      await loader.load(version, serving);
+    } catch (error) {
+      this.#counts.failed += 1;
+      this.#noteFailure(version, error as ServingError);
+      if (old?.state === 'ready') old.reloadError = error as ServingError;
+      logger.error(
+        { model: entry.name, version: entry.version, code: errorToData(error).code },
+        `model ${entry.name} version ${entry.version} cannot be served: ${messageOf(error)}`,
+      );
+      throw error;
+    }
+    this.#counts.loaded += 1;
+    this.#failures.delete(keyOf(version));
+    this.#serve(version);
+    logger.info(
+      { model: entry.name, version: entry.version, loadMs: Math.round(version.served!.loadMs) },
+      `model ${entry.name} version ${entry.version} is ready`,
+    );
+    upkeep.begin(version.served!.tables, (fault) => this.fail(version, fault));
+    return version;
+  }
+
+  /** Makes a version that is ready one of those that requests are given to. */
+  #serve(version: ModelVersion): void {
+    const { registry } = this.#options;
+    const { name } = version;
+    version.isKept = false;
+    this.#kept.set(
+      name,
+      (this.#kept.get(name) ?? []).filter((other) => other !== version),
+    );
+    registry.add(version);
+    registry.refresh(name);
+  }
+
+  /** Takes versions out of service: the last ones stay loaded, the others go. */
+  async #retire(versions: readonly ModelVersion[]): Promise<void> {
+    const name = versions[0]?.name;
+    if (name === undefined) return;
+    const { keepPrevious, registry } = this.#options;
+    const newestFirst = versions.toSorted((a, b) => b.id - a.id);
+    const behind = [...newestFirst, ...(this.#kept.get(name) ?? [])];
+    for (const version of newestFirst) version.isKept = true;
+    registry.refresh(name);
+    this.#kept.set(name, behind.slice(0, keepPrevious));
+    await Promise.all(behind.slice(keepPrevious).map((version) => this.#unload(version)));
+  }
+
+  async #loadOlder(
+    name: string,
+    current: readonly ModelVersion[],
+    rejected: ReadonlySet<string>,
+  ): Promise<ModelVersion> {
+    const lowest = Math.min(...current.map(({ version }) => version));
+    const older = (await this.#options.findEntries(name))
+      .filter((entry) => entry.error === undefined)
+      .filter(({ version }) => version < lowest)
+      .toSorted((a, b) => b.version - a.version);
+    for (const entry of older) {
+      const fingerprint = await this.#options.fingerprintOf(entry);
+      if (!rejected.has(fingerprint)) return this.#load({ entry, version: entry.version, fingerprint });
+    }
+    throw new ServingError(
+      'SRV_MODEL_NOT_FOUND',
+      `failed to roll back '${name}': no earlier version is kept (keep_previous ${this.#options.keepPrevious}) or in ` +
+        `its directory; served ${current.length === 0 ? 'is none' : `are [${current.map((one) => one.version)}]`}`,
+    );
+  }
+
+  async #unload(version: ModelVersion): Promise<void> {
+    const { registry, loader, logger } = this.#options;
+    if (version.state !== 'ready') return;
+    const done = loader.unload(version);
+    registry.refresh(version.name);
+    await done;
+    this.#counts.unloaded += 1;
+    logger.info({ model: version.name, version: version.version }, 'unloaded');
+  }
+
+  async #remove(name: string): Promise<void> {
+    const kept = this.#kept.get(name) ?? [];
+    this.#kept.delete(name);
+    this.#rejected.delete(name);
+    this.#overrides.delete(name);
+    this.#forgetFailures(name);
+    await Promise.all(kept.map((version) => this.#unload(version)));
+    this.#options.registry.remove(name);
+    this.#options.logger.info({ model: name }, 'its place is gone; the model is not known any more');
+  }
+
+  #mayTry(name: string, fingerprint: string): boolean {
+    const now = this.#options.clock.now();
+    for (const [key, failure] of this.#failures) {
+      if (key.startsWith(`${name}\n`) && failure.fingerprint === fingerprint) return failure.mayRetryAt <= now;
+    }
+    return true;
+  }
+
+  #noteFailure(version: ModelVersion, reason: ServingError): void {
+    const key = keyOf(version);
+    const before = this.#failures.get(key);
+    const failures = before?.fingerprint === version.fingerprint ? before.failures + 1 : 1;
+    const isLasting = lastingCodes.includes(reason.code) || !this.#options.retries;
+    const pauseMs = isLasting ? Number.POSITIVE_INFINITY : retryPauseMs(failures);
+    this.#failures.set(key, {
+      fingerprint: version.fingerprint,
+      failures,
+      mayRetryAt: this.#options.clock.now() + pauseMs,
+    });
+    if (isLasting || this.#isClosed) return;
+    const { name } = version;
+    this.#timers.get(key)?.cancel();
+    this.#timers.set(
+      key,
+      this.#options.clock.setTimer(() => {
+        this.#timers.delete(key);
+        if (this.#isClosed || this.#unloaded.has(name)) return;
+        void this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
+      }, pauseMs),
+    );
+    this.#options.logger.warn(
+      { model: name, version: version.version, failures },
+      `loading it is tried again in ${pauseMs / 1000} s`,
+    );
+  }
+
+  #forgetFailures(name: string): void {
+    for (const key of [...this.#failures.keys()]) {
+      if (!key.startsWith(`${name}\n`)) continue;
+      this.#failures.delete(key);
+      this.#timers.get(key)?.cancel();
+      this.#timers.delete(key);
+    }
+  }
+
+  async #change(name: string, change: () => Promise<void>): Promise<void> {
+    const before = this.#changes.get(name) ?? Promise.resolve();
+    const after = before.then(change, change);
+    this.#changes.set(name, after);
+    try {
+      await after;
+    } finally {
+      if (this.#changes.get(name) === after) this.#changes.delete(name);
+    }
+  }
+}
+
+function keyOf({ name, version }: ModelVersion): string {
+  return `${name}\n${version}`;
+}

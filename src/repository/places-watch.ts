@@ -1,0 +1,184 @@
+/** Notices that models, their settings, stamps or tables have changed on disk. */
+import { type FSWatcher, readdirSync, statSync, watch } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Clock } from '../batching/clock.js';
+
+/** A place of a model: a file or a directory. */
+export interface WatchedPlace {
+  readonly path: string;
+  /** Files and directories whose change means one of the model; they need not exist. */
+  readonly paths: readonly string[];
+}
+
+/** What a watch needs. */
+export interface PlacesWatchOptions {
+  readonly clock: Clock;
+  /** Time between two looks, ms. A look takes as much longer to come as the last one was expensive. */
+  readonly pollMs: number;
+  /** A place is to be looked into: something about it is new. */
+  readonly onChange: (place: string) => void;
+  /** A directory whose children are places: it was added to or taken from. */
+  readonly onChildren: (directory: string) => void;
+}
+
+/** Looks at this many files before it lets other work go on. */
+const filesAtOnce = 64;
+/** Share of the time that looking may take. */
+const mostShare = 0.005;
+/** Events of one change come in groups. */
+const eventPauseMs = 10;
+
+interface Place extends WatchedPlace {
+  print: string;
+}
+
+/**
+ * Watches places by events of the file system, and by polling where those do not come: network file systems, too
+ * many watches, files that are mapped in from a host.
+ *
+ * Polling stats a few files for each place. It is spread out over turns of the event loop, and over time so that it
+ * takes at most a two-hundredth of it, however many places there are.
+ */
+export class PlacesWatch {
+  readonly #options: PlacesWatchOptions;
+  readonly #places = new Map<string, Place>();
+  readonly #directories = new Map<string, string>();
+  readonly #watchers = new Map<string, FSWatcher>();
+  #poll: { cancel(): void } | undefined;
+  #soon: { cancel(): void } | undefined;
+  #isClosed = false;
+
+  constructor(options: PlacesWatchOptions) {
+    this.#options = options;
+    this.#planPoll(options.pollMs);
+  }
+
+  /** Watches a place from its present state on, instead of what was watched of it before. */
+  set(place: WatchedPlace): void {
+    if (this.#isClosed) return;
+    const path = resolve(place.path);
+    const before = this.#places.get(path);
+    this.#places.set(path, { ...place, path, print: printOf(place.paths) });
+    const kept = new Set(place.paths);
+    for (const old of before?.paths ?? []) if (!kept.has(old)) this.#unwatch(old);
+    for (const watched of place.paths) this.#watch(watched);
+  }
+
+  /** Watches no longer. */
+  remove(place: string): void {
+    const path = resolve(place);
+    const before = this.#places.get(path);
+    if (!before) return;
+    this.#places.delete(path);
+    for (const watched of before.paths) this.#unwatch(watched);
+  }
+
+  /** Watches which children a directory has. */
+  addDirectory(directory: string): void {
+    const path = resolve(directory);
+    this.#directories.set(path, childrenOf(path));
+    this.#watch(path);
+  }
+
+  /** Looks at a place again after a while, whether or not something changes. */
+  lookAgain(place: string, afterMs: number): void {
+    this.#options.clock.setTimer(() => {
+      if (!this.#isClosed && this.#places.has(resolve(place))) this.#options.onChange(resolve(place));
+    }, afterMs);
+  }
+
+  /** Ends the watching; idempotent. */
+  close(): void {
+    this.#isClosed = true;
+    this.#poll?.cancel();
+    this.#soon?.cancel();
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
+  }
+
+  #watch(path: string): void {
+    if (this.#watchers.has(path)) return;
+    try {
+      const watcher = watch(path, { persistent: false }, () => this.#onEvent());
+      // A watch that breaks is replaced by polling, as one that cannot be had.
+      watcher.on('error', () => this.#unwatch(path));
+      this.#watchers.set(path, watcher);
+    } catch {
+      // It does not exist, or there are too many: polling sees what happens.
+    }
+  }
+
+  #unwatch(path: string): void {
+    const isUsed = [...this.#places.values()].some(({ paths }) => paths.includes(path));
+    if (isUsed || this.#directories.has(path)) return;
+    this.#watchers.get(path)?.close();
+    this.#watchers.delete(path);
+  }
+
+  #onEvent(): void {
+    this.#soon ??= this.#options.clock.setTimer(() => {
+      this.#soon = undefined;
+      void this.#look();
+    }, eventPauseMs);
+  }
+
+  #planPoll(afterMs: number): void {
+    this.#poll = this.#options.clock.setTimer(() => {
+      void this.#look().then((tookMs) => {
+        if (!this.#isClosed) this.#planPoll(Math.max(this.#options.pollMs, tookMs / mostShare));
+      });
+    }, afterMs);
+  }
+
+  /** @returns what it took of this thread, ms */
+  async #look(): Promise<number> {
+    let tookMs = 0;
+    let startedAt = performance.now();
+    let files = 0;
+    for (const [directory, before] of this.#directories) {
+      const now = childrenOf(directory);
+      if (now === before) continue;
+      this.#directories.set(directory, now);
+      this.#options.onChildren(directory);
+    }
+    for (const place of [...this.#places.values()]) {
+      if (this.#isClosed) break;
+      files += place.paths.length;
+      if (files > filesAtOnce) {
+        files = 0;
+        tookMs += performance.now() - startedAt;
+        await new Promise<void>((resume) => this.#options.clock.atTurnEnd(resume));
+        startedAt = performance.now();
+      }
+      const print = printOf(place.paths);
+      if (print === place.print || this.#places.get(place.path) !== place) continue;
+      place.print = print;
+      for (const path of place.paths) this.#watch(path);
+      this.#options.onChange(place.path);
+    }
+    return tookMs + performance.now() - startedAt;
+  }
+}
+
+function printOf(paths: readonly string[]): string {
+  let print = '';
+  for (const path of paths) {
+    try {
+      const facts = statSync(path, { throwIfNoEntry: false });
+      print += facts ? `${facts.ino} ${facts.size} ${facts.mtimeMs};` : ';';
+    } catch (error) {
+      print += `${(error as NodeJS.ErrnoException).code};`;
+    }
+  }
+  return print;
+}
+
+function childrenOf(directory: string): string {
+  try {
+    return readdirSync(directory)
+      .map((name) => join(directory, name))
+      .join('\n');
+  } catch {
+    return '';
+  }
+}
