@@ -11,12 +11,8 @@ import type { ModelOption } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import { explainForeignFormat } from './foreign-format.js';
 import { paddleConfigName, readPaddleConfig } from './paddle-config.js';
-import {
-  readTritonConfig,
-  type TritonConfig,
-  unsupportedReason,
-  type VersionPolicy,
-} from './triton-config.js';
+import { readTritonConfig, type TritonConfig, unsupportedReason } from './triton-config.js';
+import { wantedVersions } from './version-policy.js';
 
 /** Which form a model was found in. */
 export type ModelOrigin = 'file' | 'versions' | 'triton' | 'paddle';
@@ -203,23 +199,6 @@ async function findInDirectory(directory: string, givenName: string | undefined)
             ...triton,
           },
   );
-}
-
-/** The versions that a policy wants of those that are there; without a policy the highest. */
-export function wantedVersions(present: readonly number[], policy: VersionPolicy | undefined): Set<number> {
-  const descending = [...present].sort((a, b) => b - a);
-  switch (policy?.kind) {
-    case 'all':
-      return new Set(descending);
-    case 'specific':
-      return new Set(descending.filter((version) => policy.versions.includes(version)));
-    case 'latest':
-      return new Set(descending.slice(0, policy.count));
-    case undefined:
-      return new Set(descending.slice(0, 1));
-    default:
-      return policy satisfies never;
-  }
 }
 
 type FoundVersion =

@@ -11,6 +11,7 @@ import {
   type TextMessage,
   type TextValue,
 } from './text-proto.js';
+import type { VersionPolicy } from './version-policy.js';
 
 /** Plain JSON. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
@@ -22,12 +23,6 @@ export interface TritonTensor {
   readonly dataType: string;
   readonly dims: readonly number[];
 }
-
-/** Which versions a `config.pbtxt` wants served. */
-export type VersionPolicy =
-  | { readonly kind: 'latest'; readonly count: number }
-  | { readonly kind: 'all' }
-  | { readonly kind: 'specific'; readonly versions: readonly number[] };
 
 /** What a `config.pbtxt` says. */
 export interface TritonConfig {

@@ -8,8 +8,8 @@ import {
   findModels,
   findRepositoryModels,
   type RepositoryEntry,
-  wantedVersions,
 } from '../../src/repository/layout.js';
+import { wantedVersions } from '../../src/repository/version-policy.js';
 
 const root = mkdtempSync(join(tmpdir(), 'layout-'));
 after(() => rmSync(root, { recursive: true }));
