@@ -3,17 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { findProblems } from '../config/problems.js';
 import { modelNameSchema } from '../config/schema.js';
+import { labelProblem } from '../config/version-labels.js';
 import { messageOf, ServingError } from '../errors.js';
 import { checkFields, type Fields, lastValue } from './text-fields.js';
-import {
-  lastNumber,
-  lastText,
-  messagesOf,
-  parseTextProto,
-  type TextMessage,
-  type TextValue,
-} from './text-proto.js';
-import { labelProblem, policyText, type VersionPolicy, versionProblem } from './version-policy.js';
+import { lastText, messagesOf, parseTextProto, type TextMessage } from './text-proto.js';
+import { readVersion, readVersionPolicy } from './text-version-policy.js';
+import { policyText, type VersionPolicy } from './version-policy.js';
 
 /** A model of a `models.config`. */
 export interface ConfiguredModel {
@@ -144,43 +139,6 @@ function readPolicy(message: TextMessage, file: string, problems: string[]): Ver
   return value?.kind === 'message' ? readVersionPolicy(value.value, value.line, file, problems) : undefined;
 }
 
-/** A version policy as TF Serving and Triton write it; undefined where it says nothing or what it says is a problem. */
-export function readVersionPolicy(
-  policy: TextMessage,
-  line: number,
-  file: string,
-  problems: string[],
-): VersionPolicy | undefined {
-  const kinds = ['latest', 'all', 'specific'].filter((kind) => policy.has(kind));
-  if (kinds.length > 1) {
-    problems.push(
-      `${file}:${line}: a version policy is one of latest, all and specific, got ${kinds.join(' and ')}`,
-    );
-    return undefined;
-  }
-  const value = lastValue(policy, kinds[0] ?? '');
-  const body = value?.kind === 'message' ? value.value : new Map<string, readonly TextValue[]>();
-  switch (kinds[0]) {
-    case 'all':
-      return { kind: 'all' };
-    case 'latest': {
-      const count = lastNumber(body, 'num_versions') ?? 1;
-      if (Number.isSafeInteger(count) && count >= 1) return { kind: 'latest', count };
-      problems.push(
-        `${file}:${lastValue(body, 'num_versions')?.line ?? line}: num_versions: expected an integer of at least 1, got ${count}`,
-      );
-      return undefined;
-    }
-    case 'specific': {
-      const versions = (body.get('versions') ?? []).map((item) => readVersion(item, file, problems));
-      if (versions.length === 0) problems.push(`${file}:${value?.line ?? line}: specific names no versions`);
-      return { kind: 'specific', versions };
-    }
-    default:
-      return undefined;
-  }
-}
-
 function readLabels(
   message: TextMessage,
   policy: VersionPolicy | undefined,
@@ -209,13 +167,6 @@ function readLabels(
     }
   }
   return Object.fromEntries(labels);
-}
-
-function readVersion(value: TextValue, file: string, problems: string[]): number {
-  const version = value.kind === 'number' ? value.value : Number.NaN;
-  const problem = versionProblem(version);
-  if (problem !== undefined) problems.push(`${file}:${value.line}: ${problem}`);
-  return Number(version);
 }
 
 function namesTwice(models: readonly ConfiguredModel[], file: string): string[] {

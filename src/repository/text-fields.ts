@@ -15,8 +15,14 @@ export interface Field {
   readonly isRepeated?: boolean;
   /** The names of an enum. */
   readonly names?: readonly string[];
-  /** Says why the field is known and has no effect; it becomes a notice, and what it holds is not looked at. */
+  /** What the field does, for the documentation. */
+  readonly used?: string;
+  /** Why the field is known and has no effect: it becomes a notice, and what it holds is not looked at. */
   readonly ignored?: string;
+  /** Why what the field asks for cannot be had and must not be left out. */
+  readonly refused?: string;
+  /** Whether a value asks for nothing, so that it is neither ignored nor refused. */
+  readonly isMoot?: (value: TextValue) => boolean;
 }
 
 /** What came of looking at a message. */
@@ -25,11 +31,13 @@ export interface FieldFindings {
   readonly problems: string[];
   /** Fields without effect, each with file, line and reason. */
   readonly notices: string[];
+  /** Fields that ask for what is not there, each with file, line and reason. */
+  readonly refusals: string[];
 }
 
 /** Compares a message with the description of its fields. `source` is what texts call the file. */
 export function checkFields(message: TextMessage, fields: Fields, source: string): FieldFindings {
-  const findings: FieldFindings = { problems: [], notices: [] };
+  const findings: FieldFindings = { problems: [], notices: [], refusals: [] };
   walk(message, fields, source, '', findings);
   return findings;
 }
@@ -45,7 +53,12 @@ function walk(message: TextMessage, fields: Fields, source: string, path: string
       to.problems.push(`${place}: unknown field${didYouMean(name, Object.keys(fields))}`);
       continue;
     }
-    if (field.ignored !== undefined) {
+    const isMoot = field.isMoot !== undefined && values.every(field.isMoot);
+    if (field.refused !== undefined && !isMoot) {
+      to.refusals.push(`${place} is not supported: ${field.refused}`);
+      continue;
+    }
+    if (field.ignored !== undefined && !isMoot) {
       to.notices.push(`${place} is ignored: ${field.ignored}`);
       continue;
     }

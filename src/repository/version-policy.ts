@@ -1,4 +1,5 @@
 /** Which versions of a model ought to be served, out of those that are there. */
+import type { ModelSettings } from '../config/model-settings.js';
 
 /** Which versions are wanted. */
 export type VersionPolicy =
@@ -24,6 +25,15 @@ export function wantedVersions(present: readonly number[], policy: VersionPolicy
   }
 }
 
+/** What `version_policy` of a model.json means; undefined where it is absent. */
+export function policyOfSettings({ versionPolicy }: ModelSettings): VersionPolicy | undefined {
+  if (versionPolicy === undefined) return undefined;
+  if (versionPolicy === 'all') return { kind: 'all' };
+  return 'latest' in versionPolicy
+    ? { kind: 'latest', count: versionPolicy.latest }
+    : { kind: 'specific', versions: versionPolicy.specific };
+}
+
 /** A policy in words, for messages: `latest 2`, `specific 1, 4`. */
 export function policyText(policy: VersionPolicy): string {
   switch (policy.kind) {
@@ -47,14 +57,4 @@ export function versionProblem(version: number | bigint): string | undefined {
   return version > Number.MAX_SAFE_INTEGER
     ? `version ${version} is above ${Number.MAX_SAFE_INTEGER}, the largest that can be served`
     : undefined;
-}
-
-/** Why a text cannot be a label of a version; undefined where it can. A number would be taken for a version. */
-export function labelProblem(label: string): string | undefined {
-  if (label === '') return 'a label is empty';
-  if (label.length > 255) return 'a label has more than 255 characters';
-  if (/^\d+$/.test(label)) return `the label "${label}" is a number, which means a version`;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-  if (/[/\\\x00-\x1f]/.test(label)) return `the label "${label}" has a slash or a control character`;
-  return undefined;
 }
