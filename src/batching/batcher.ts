@@ -35,6 +35,8 @@ export interface BatcherOptions {
   readonly maxBatchSize: number;
   /** How long a job may wait for others, in microseconds. */
   readonly maxQueueDelayUs: number;
+  /** Rows that end the wait for others. @default maxBatchSize */
+  readonly enoughRows?: number | undefined;
   /** Jobs that may wait. */
   readonly maxQueueSize: number;
   /** Share of compute time against other models; 1 is the usual share. */
@@ -112,7 +114,8 @@ export class Batcher {
     if (this.#retries.length > 0) return true;
     const first = this.#queue.peek();
     if (!first) return false;
-    return this.#delayTimer === undefined || this.#queue.rows >= this.#mergeLimit();
+    const enoughRows = Math.min(this.#mergeLimit(), this.options.enoughRows ?? this.options.maxBatchSize);
+    return this.#delayTimer === undefined || this.#queue.rows >= enoughRows;
   }
 
   /**

@@ -103,7 +103,8 @@ function valueText({ outside, schema }: Setting): string {
     case 'array':
       return '<ids>';
     default:
-      return schema.path ? '<directory>' : `<${outside.replace(/^.*_/, '')}>`;
+      if (schema.path) return outside.endsWith('_file') ? '<file>' : '<directory>';
+      return `<${outside.replace(/^.*_/, '')}>`;
   }
 }
 

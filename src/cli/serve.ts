@@ -105,7 +105,7 @@ async function serveModels<Runtime extends ServedRuntime>(
     const models = runtime.listModels();
     world.stderr.write(
       models.length === 0
-        ? `Nothing to serve: ${runtimeOptions.modelRepository ?? 'the given place'} holds no model.\n`
+        ? `Nothing to serve: ${runtimeOptions.modelRepository ?? runtimeOptions.modelConfigFile ?? 'the given place'} holds no model.\n`
         : `Nothing to serve: no model could be loaded.\n${modelTable(models)}`,
     );
     await runtime.close({ timeoutMs: 0 });
@@ -135,7 +135,8 @@ async function serveModels<Runtime extends ServedRuntime>(
 /** The runtime's options with `./models` where no place was given; undefined where that is missing too. */
 async function withModels(config: ServeConfig, workingDir: string): Promise<RuntimeOptions | undefined> {
   const { runtime } = config;
-  if (runtime.models.length > 0 || runtime.modelRepository !== undefined) return runtime;
+  const { models, modelRepository: given, modelConfigFile } = runtime;
+  if (models.length > 0 || given !== undefined || modelConfigFile !== undefined) return runtime;
   const modelRepository = resolve(workingDir, 'models');
   const isThere = await stat(modelRepository).then(
     (found) => found.isDirectory(),
@@ -144,18 +145,21 @@ async function withModels(config: ServeConfig, workingDir: string): Promise<Runt
   return isThere ? { ...runtime, modelRepository } : undefined;
 }
 
-const nothingGivenText = `Nothing to serve: no --model and no --model_repository was given, and there is no directory ./models.
+const nothingGivenText = `Nothing to serve: no --model, no --model_repository and no --model_config_file was given, and there is no directory ./models.
 
 Give a model:        onnx-serving serve --model path/to/model.onnx
 or several:          onnx-serving serve --model path/to/ranker --model path/to/scorer
 or a directory of    onnx-serving serve --model_repository path/to/models
 model directories:
+or what TF Serving   onnx-serving serve --model_config_file path/to/models.config
+was told:
 Help:                onnx-serving serve --help
 `;
 
-/** With loading by request a repository may fill later. */
+/** With loading by request a repository may fill later, and so may a list of models. */
 function mayStartEmpty({ runtime }: ServeConfig): boolean {
-  return runtime.modelControl === 'explicit' && runtime.modelRepository !== undefined;
+  const mayFill = runtime.modelRepository !== undefined || runtime.modelConfigFile !== undefined;
+  return runtime.modelControl === 'explicit' && mayFill;
 }
 
 function isUnreadableRepository(error: unknown, options: RuntimeOptions): error is ServingError {

@@ -67,9 +67,11 @@ export function configurationPage(): string {
       (setting) => setting.schema.group === group,
     )) {
       const inside = section === 'log' ? '' : `${section}: \`${key}\``;
-      parts.push(
-        row([`\`${outside}\``, inside, takesText(schema), defaultTextOf(schema) ?? '', schema.description]),
-      );
+      const meaning =
+        schema.variable === undefined
+          ? schema.description
+          : `${schema.description} The variable \`${schema.variable}\` gives it too.`;
+      parts.push(row([`\`${outside}\``, inside, takesText(schema), defaultTextOf(schema) ?? '', meaning]));
     }
   }
   return `${parts.join('\n')}\n`;

@@ -6,6 +6,7 @@ import { embeddingProblems, embeddingSettingsSchema } from './embedding-settings
 import { findProblems, formatPath, isKeyed } from './problems.js';
 import { modelNameSchema, snakeCase } from './schema.js';
 import { didYouMean } from './suggest.js';
+import { labelProblem, versionSchema } from './version-labels.js';
 
 const aliases = (description: string): Type.TOptional<Type.TRecord<'^.*$', Type.TString>> =>
   Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1 }), { description }));
@@ -18,6 +19,31 @@ export const modelSettingsSchema = Type.Object(
       defaultText: 'the name of its directory',
       description: 'The name to serve the model under. --name wins.',
     }),
+    versionPolicy: Type.Optional(
+      Type.Union(
+        [
+          Type.Literal('all'),
+          Type.Object({ latest: Type.Integer({ minimum: 1 }) }, { additionalProperties: false }),
+          Type.Object(
+            { specific: Type.Array(versionSchema, { minItems: 1 }) },
+            { additionalProperties: false },
+          ),
+        ],
+        {
+          expected: `"all", {"latest": a number of at least 1} or {"specific": [versions]}`,
+          defaultText: '{"latest": 1}',
+          description:
+            'Which of the version directories are served. model_config_file wins over it, and it wins over config.pbtxt.',
+        },
+      ),
+    ),
+    labels: Type.Optional(
+      Type.Record(Type.String(), versionSchema, {
+        defaultText: 'none',
+        description:
+          'Labels, each with the version that it points to once that version is ready: {"stable": 3}. A request may name a label where it may name a version. version_labels of model_config_file win over all of them.',
+      }),
+    ),
     maxBatchSize: Type.Optional(
       Type.Integer({
         minimum: 1,
@@ -30,6 +56,31 @@ export const modelSettingsSchema = Type.Object(
         minimum: 0,
         maximum: 10_000_000,
         description: 'How long an idle worker waits for more rows, in microseconds.',
+      }),
+    ),
+    preferredBatchSize: Type.Optional(
+      Type.Array(Type.Integer({ minimum: 1, maximum: 65_536 }), {
+        uniqueItems: true,
+        defaultText: 'max_batch_size',
+        description:
+          'Where max_queue_delay_us is above 0: the wait for more rows ends as soon as the smallest of these numbers waits.',
+      }),
+    ),
+    defaultPriority: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_000_000,
+        defaultText: '5',
+        description: 'The priority of requests that name none. 1 is the most urgent.',
+      }),
+    ),
+    priorityLevels: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_000_000,
+        defaultText: 'any number',
+        description:
+          'The highest number that a request may name as its priority; above it, it has the default.',
       }),
     ),
     maxQueueSize: Type.Optional(Type.Integer({ minimum: 1, description: 'Requests that may wait.' })),
@@ -211,12 +262,28 @@ export function parseModelSettings(text: string, file: string): ModelSettings {
   }
   if (problems.length === 0) {
     const { embeddings = [], inputs } = settings as ModelSettings;
-    problems.push(...sharedTargets(settings as ModelSettings), ...embeddingProblems(embeddings, inputs));
+    problems.push(
+      ...labelProblems(settings as ModelSettings),
+      ...sharedTargets(settings as ModelSettings),
+      ...embeddingProblems(embeddings, inputs),
+    );
   }
   if (problems.length > 0) {
     throw new ServingError('SRV_BAD_CONFIG', `${file}: ${problems.join('; ')}`, { details: { problems } });
   }
   return Object.freeze(settings);
+}
+
+function labelProblems({ labels = {}, versionPolicy }: ModelSettings): string[] {
+  const chosen =
+    typeof versionPolicy === 'object' && 'specific' in versionPolicy ? versionPolicy.specific : undefined;
+  return Object.entries(labels).flatMap(([label, version]) => {
+    const problem = labelProblem(label);
+    if (problem !== undefined) return [`labels: ${problem}`];
+    return chosen === undefined || chosen.includes(version)
+      ? []
+      : [`labels: "${label}" names version ${version}, which version_policy does not choose`];
+  });
 }
 
 function sharedTargets(settings: ModelSettings): string[] {

@@ -30,6 +30,8 @@ interface SettingNotes {
   readonly bytes?: true;
   /** Marks a path: in a file it is relative to that file. */
   readonly path?: true;
+  /** A variable beside the usual one, under the name that other servers gave it. The usual one wins. */
+  readonly variable?: string;
 }
 
 const KiB = 1024;
@@ -89,6 +91,34 @@ export const runtimeSchema = Type.Object(
           'A directory whose child directories are models. A broken child does not stop the others.',
       }),
     ),
+    modelConfigFile: Type.Optional(
+      path({
+        variable: 'MODEL_CONFIG_FILE',
+        group: 'Models',
+        description:
+          'A models.config of TF Serving that lists models with their places, version policies and labels. They are served beside those of models and model_repository.',
+      }),
+    ),
+    modelConfigFilePollWaitSeconds: int(
+      { minimum: 0, maximum: 2_147_483, default: 0 },
+      {
+        group: 'Models',
+        description: 'How often model_config_file is read again, in seconds. 0: only at the start.',
+      },
+    ),
+    fileSystemPollWaitSeconds: int(
+      { minimum: 0, maximum: 2_147_483, default: 1 },
+      {
+        group: 'Models',
+        description:
+          'How often the places of models are looked at for new versions, in seconds. 0: only at the start.',
+      },
+    ),
+    allowVersionLabelsForUnavailableModels: flag(false, {
+      group: 'Models',
+      description:
+        'Whether the labels of model_config_file and model.json may point to versions that are not ready. Otherwise such a label waits until its version is.',
+    }),
     modelControl: Type.Enum(['none', 'explicit'], {
       default: 'none',
       defaultText: 'explicit when serving on a loopback host, else none',
@@ -396,6 +426,7 @@ export interface SettingSchema {
   readonly outside?: string;
   readonly bytes?: true;
   readonly path?: true;
+  readonly variable?: string;
 }
 
 /** One setting: where it is inside, what it is called outside. */

@@ -114,7 +114,9 @@ export function readEnvironmentValues(
     problems.push(`${name}: unknown environment variable${didYouMean(name, known)}`);
   }
   for (const { outside, schema } of settings) {
-    const label = envPrefix + outside.toUpperCase();
+    const usual = envPrefix + outside.toUpperCase();
+    const label =
+      !env[usual] && schema.variable !== undefined && env[schema.variable] ? schema.variable : usual;
     const text = env[label];
     // An empty variable is how one unsets it; for gpu_ids it is a value, as it is for the flag.
     if (text === undefined || (text === '' && schema.type !== 'array') || isServiceLink(label, text))

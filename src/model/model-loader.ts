@@ -17,7 +17,7 @@ import type { SlotAllocator } from '../instance/slab.js';
 import { prefaultFile } from '../native/binding.js';
 import type { Signature, TensorSpec } from '../tensor/tensor.js';
 import { planEmbeddings } from './embedding-plan.js';
-import type { ModelVersion, Served } from './model-version.js';
+import { defaultPriority, type ModelVersion, type Served } from './model-version.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
@@ -218,6 +218,7 @@ export class ModelLoader {
       targets: plan.targets,
       maxBatchSize,
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
+      enoughRows: settings.preferredBatchSize && Math.min(...settings.preferredBatchSize),
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
       weight: settings.weight ?? 1,
       scheduler: this.#options.scheduler,
@@ -237,6 +238,8 @@ export class ModelLoader {
       maxQueueDelayUs: batcher.options.maxQueueDelayUs,
       allowSplitRequest: settings.allowSplitRequest ?? config.allowSplitRequest,
       requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
+      defaultPriority: settings.defaultPriority ?? defaultPriority,
+      priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
       loadMs: Math.max(...loadTimes),
       sessionKey,
     });

@@ -14,7 +14,7 @@ import { checkInputs, checkOutputs, type SignatureRules } from './signature-chec
 import { joinResults, splitRows } from './split-request.js';
 import type { StageTables } from './stage-tables.js';
 
-/** Priority of a request that names none. 1 is the most urgent; each level is worth a second of waiting. */
+/** Priority of a request where neither it nor its model's settings name one. 1 is the most urgent; each level is worth a second of waiting. */
 export const defaultPriority = 5;
 
 /** A version that can be run: everything that its load produced. */
@@ -32,6 +32,9 @@ export interface Served {
   readonly allowSplitRequest: boolean;
   /** Default of how long a request may wait, in ms; 0 for ever. */
   readonly requestTimeoutMs: number;
+  /** Priority of a request that names none, or one above `priorityLevels`. */
+  readonly defaultPriority: number;
+  readonly priorityLevels: number;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
@@ -112,7 +115,7 @@ export class ModelVersion {
       fetch,
       shapeKey: checked.shapeKey,
       length: checked.length,
-      priority: request.priority || defaultPriority,
+      priority: priorityOf(request.priority, served),
       deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,
       origin: request.origin,
@@ -156,6 +159,10 @@ export class ModelVersion {
       throw error;
     }
   }
+}
+
+function priorityOf(wanted: number | undefined, { defaultPriority, priorityLevels }: Served): number {
+  return wanted && wanted <= priorityLevels ? wanted : defaultPriority;
 }
 
 function cancellable(job: SubmittedJob, signal: AbortSignal | undefined): Promise<JobResult> {

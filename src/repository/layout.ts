@@ -10,13 +10,16 @@ import { type ModelSettings, readModelSettings } from '../config/model-settings.
 import type { ModelOption } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import { explainForeignFormat } from './foreign-format.js';
+import { readModelsConfig } from './models-config.js';
 import { paddleConfigName, readPaddleConfig } from './paddle-config.js';
+import { readTritonConfig, type TritonConfig, unsupportedReason } from './triton-config.js';
 import {
-  readTritonConfig,
-  type TritonConfig,
-  unsupportedReason,
+  policyOfSettings,
+  policyText,
   type VersionPolicy,
-} from './triton-config.js';
+  versionProblem,
+  wantedVersions,
+} from './version-policy.js';
 
 /** Which form a model was found in. */
 export type ModelOrigin = 'file' | 'versions' | 'triton' | 'paddle';
@@ -32,8 +35,14 @@ export interface ModelEntry {
   readonly directory: string;
   readonly settings: ModelSettings;
   readonly origin: ModelOrigin;
-  /** Whether this version ought to be loaded: the highest one, unless Triton's `version_policy` says more. */
+  /** Whether this version ought to be loaded: the highest one, unless `policy` says more. */
   readonly wanted: boolean;
+  /** Which versions of the model are wanted; absent where nothing says it. */
+  readonly policy?: VersionPolicy;
+  /** The model's versions by label; absent where there are none. */
+  readonly labels?: Readonly<Record<string, number>>;
+  /** What its configuration says without effect, for the log; absent where there is nothing to say. */
+  readonly notices?: readonly string[];
   /** What Triton's `config.pbtxt` says; absent where there is none. */
   readonly tritonConfig?: TritonConfig;
   readonly error?: undefined;
@@ -46,6 +55,16 @@ export interface BrokenEntry {
   readonly version?: number;
   readonly directory: string;
   readonly error: ServingError;
+}
+
+/** What is said of a model elsewhere than in its directory; it wins over what its directory says. */
+export interface PlaceOptions {
+  readonly name?: string | undefined;
+  readonly policy?: VersionPolicy | undefined;
+  /** Absent or empty: the labels of its directory. */
+  readonly labels?: Readonly<Record<string, number>> | undefined;
+  /** Notices that its entries carry. */
+  readonly notices?: readonly string[] | undefined;
 }
 
 /** What a place of models holds. */
@@ -62,14 +81,9 @@ const defaultModelFileName = 'model.onnx';
  * model, `SRV_FOREIGN_FORMAT` where it holds one of another framework, `SRV_BAD_CONFIG` for bad settings,
  * `SRV_MODEL_UNSUPPORTED` for a `config.pbtxt` that asks for what is not there.
  */
-export async function findModels(
-  path: string,
-  options: { readonly name?: string | undefined } = {},
-): Promise<RepositoryEntry[]> {
+export async function findModels(path: string, options: PlaceOptions = {}): Promise<RepositoryEntry[]> {
   const place = resolve(path);
-  return (await isDirectory(place))
-    ? findInDirectory(place, options.name)
-    : findBareFile(place, options.name);
+  return (await isDirectory(place)) ? findInDirectory(place, options) : findBareFile(place, options);
 }
 
 /**
@@ -84,19 +98,26 @@ export async function findRepositoryModels(directory: string): Promise<Repositor
 }
 
 /**
- * The models of `models` and of `modelRepository` together. A model that cannot be found becomes an entry with its
- * error, so that the others still serve.
+ * The models of `models`, of `modelConfigFile` and of `modelRepository` together. A model that cannot be found becomes
+ * an entry with its error, so that the others still serve.
  *
- * @throws ServingError `SRV_IO` where the repository cannot be read, `SRV_BAD_CONFIG` where two models have the
- * same name, naming both paths.
+ * @throws ServingError `SRV_IO` where the repository or the file cannot be read, `SRV_BAD_CONFIG` where the file is not
+ * valid or two models have the same name, naming both paths.
  */
 export async function findAllModels(places: {
   readonly models: readonly ModelOption[];
   readonly modelRepository?: string | undefined;
+  readonly modelConfigFile?: string | undefined;
 }): Promise<RepositoryEntry[]> {
-  const named = await inOrder(places.models, findOrExplain);
+  const named = await inOrder(places.models, ({ path, name }) => findOrExplain(path, { name }));
+  const configured = places.modelConfigFile === undefined ? [] : await findConfigured(places.modelConfigFile);
   const found = places.modelRepository === undefined ? [] : await findChildren(places.modelRepository);
-  return joinPlaces([...named, ...found]);
+  return joinPlaces([...named, ...configured, ...found]);
+}
+
+async function findConfigured(file: string): Promise<RepositoryEntry[][]> {
+  const { models } = await readModelsConfig(resolve(file));
+  return inOrder(models, ({ basePath, ...options }) => findOrExplain(basePath, options));
 }
 
 async function findChildren(directory: string): Promise<RepositoryEntry[][]> {
@@ -104,17 +125,17 @@ async function findChildren(directory: string): Promise<RepositoryEntry[][]> {
   const children = (await listDirectory(place))
     .filter((child) => !child.name.startsWith('.') && (child.isDirectory || isOnnxName(child.name)))
     .map((child) => join(place, child.name));
-  return inOrder(children, (path) => findOrExplain({ path }));
+  return inOrder(children, (path) => findOrExplain(path, {}));
 }
 
 /** The model at a place; one that cannot be found becomes an entry with its error. */
-export async function findOrExplain({ path, name }: ModelOption): Promise<RepositoryEntry[]> {
+export async function findOrExplain(path: string, options: PlaceOptions): Promise<RepositoryEntry[]> {
   try {
-    return await findModels(path, { name });
+    return await findModels(path, options);
   } catch (error) {
     if (!(error instanceof ServingError)) throw error;
     const directory = resolve(path);
-    return [{ name: name ?? nameOfPlace(directory), directory, error }];
+    return [{ name: options.name ?? nameOfPlace(directory), directory, error }];
   }
 }
 
@@ -137,7 +158,7 @@ function joinPlaces(places: readonly RepositoryEntry[][]): RepositoryEntry[] {
   return places.flat();
 }
 
-async function findBareFile(file: string, givenName: string | undefined): Promise<RepositoryEntry[]> {
+async function findBareFile(file: string, options: PlaceOptions): Promise<RepositoryEntry[]> {
   if (!isOnnxName(file)) {
     await explainForeignFormat(file);
     throw new ServingError('SRV_MODEL_NOT_FOUND', `${file} is no model: expected a file that ends in .onnx.`);
@@ -149,29 +170,25 @@ async function findBareFile(file: string, givenName: string | undefined): Promis
   const beside = await readSettingsBeside(directory, await listDirectory(directory));
   return [
     {
-      name: givenName ?? beside.settings.name ?? beside.tritonConfig?.name ?? nameOfPlace(file),
+      ...sharedParts(directory, beside, options, nameOfPlace(file)),
       version: version ?? 1,
       modelFile: file,
-      directory,
-      settings: beside.settings,
       origin: beside.origin ?? (version === undefined ? 'file' : 'versions'),
       wanted: true,
-      ...(beside.tritonConfig ? { tritonConfig: beside.tritonConfig } : {}),
     },
   ];
 }
 
-async function findInDirectory(directory: string, givenName: string | undefined): Promise<RepositoryEntry[]> {
+async function findInDirectory(directory: string, options: PlaceOptions): Promise<RepositoryEntry[]> {
   const children = await listDirectory(directory);
   const beside = await readSettingsBeside(directory, children);
   const fileName = beside.tritonConfig?.modelFileName ?? defaultModelFileName;
-  const name = givenName ?? beside.settings.name ?? beside.tritonConfig?.name ?? basename(directory);
-  const shared = { name, directory, settings: beside.settings, origin: beside.origin };
-  const triton = beside.tritonConfig ? { tritonConfig: beside.tritonConfig } : {};
+  const shared = sharedParts(directory, beside, options, basename(directory));
+  const { name } = shared;
 
   const ownFile = await modelFileIn(directory, children, fileName);
   const versions = await findVersions(directory, children, fileName);
-  const sound = versions.filter((found) => found.modelFile !== undefined);
+  const sound = versions.filter((found) => found.error === undefined);
   if (ownFile !== undefined && sound.length > 0) {
     throw new ServingError(
       'SRV_BAD_CONFIG',
@@ -179,9 +196,7 @@ async function findInDirectory(directory: string, givenName: string | undefined)
     );
   }
   if (ownFile !== undefined) {
-    return [
-      { ...shared, version: 1, modelFile: ownFile, origin: beside.origin ?? 'file', wanted: true, ...triton },
-    ];
+    return [{ ...shared, version: 1, modelFile: ownFile, origin: beside.origin ?? 'file', wanted: true }];
   }
   if (versions.length === 0) {
     await explainForeignFormat(directory);
@@ -189,59 +204,95 @@ async function findInDirectory(directory: string, givenName: string | undefined)
   }
   const wanted = wantedVersions(
     sound.map((found) => found.version),
-    beside.tritonConfig?.versionPolicy,
+    shared.policy,
   );
-  return versions.map(
-    ({ version, modelFile, error }): RepositoryEntry =>
-      modelFile === undefined
-        ? { name, version, directory, error }
-        : {
-            ...shared,
-            version,
-            modelFile,
-            origin: beside.origin ?? 'versions',
-            wanted: wanted.has(version),
-            ...triton,
-          },
+  return [...versions, ...missingVersions(directory, versions, shared.policy)].map(
+    (found): RepositoryEntry =>
+      found.error === undefined
+        ? { ...shared, ...found, origin: beside.origin ?? 'versions', wanted: wanted.has(found.version) }
+        : { name, directory, ...found },
   );
 }
 
-/** The versions that a policy wants of those that are there; without a policy the highest. */
-export function wantedVersions(present: readonly number[], policy: VersionPolicy | undefined): Set<number> {
-  const descending = [...present].sort((a, b) => b - a);
-  switch (policy?.kind) {
-    case 'all':
-      return new Set(descending);
-    case 'specific':
-      return new Set(descending.filter((version) => policy.versions.includes(version)));
-    case 'latest':
-      return new Set(descending.slice(0, policy.count));
-    case undefined:
-      return new Set(descending.slice(0, 1));
-    default:
-      return policy satisfies never;
-  }
+/** What all versions of a model have in common. */
+function sharedParts(
+  directory: string,
+  { settings, tritonConfig }: SettingsBeside,
+  options: PlaceOptions,
+  ownName: string,
+): Pick<ModelEntry, 'name' | 'directory' | 'settings' | 'policy' | 'labels' | 'notices' | 'tritonConfig'> {
+  const policy = options.policy ?? policyOfSettings(settings) ?? tritonConfig?.versionPolicy;
+  const labels = hasKeys(options.labels) ? options.labels : settings.labels;
+  const notices = [...(options.notices ?? []), ...(tritonConfig?.notices ?? [])];
+  return {
+    name: options.name ?? settings.name ?? tritonConfig?.name ?? ownName,
+    directory,
+    settings,
+    ...(policy ? { policy } : {}),
+    ...(hasKeys(labels) ? { labels } : {}),
+    ...(notices.length > 0 ? { notices } : {}),
+    ...(tritonConfig ? { tritonConfig } : {}),
+  };
+}
+
+function hasKeys<T extends object>(record: T | undefined): record is T {
+  return record !== undefined && Object.keys(record).length > 0;
+}
+
+/** Versions that are asked for by number and are not there: an operator would wait for them in vain. */
+function missingVersions(
+  directory: string,
+  there: readonly FoundVersion[],
+  policy: VersionPolicy | undefined,
+): FoundVersion[] {
+  if (policy?.kind !== 'specific') return [];
+  return [...new Set(policy.versions)]
+    .filter((version) => there.every((found) => found.version !== version))
+    .map((version) => ({
+      version,
+      error: new ServingError(
+        'SRV_MODEL_NOT_FOUND',
+        `The version policy (${policyText(policy)}) wants version ${version}, which is not in ${directory}.`,
+      ),
+    }));
 }
 
 type FoundVersion =
   | { readonly version: number; readonly modelFile: string; readonly error?: undefined }
-  | { readonly version: number; readonly modelFile?: undefined; readonly error: ServingError };
+  | { readonly version?: number; readonly error: ServingError };
 
 async function findVersions(
   directory: string,
   children: readonly Child[],
   fileName: string,
 ): Promise<FoundVersion[]> {
-  const numbered = children.flatMap((child) => {
-    const version = child.isDirectory ? versionOfName(child.name) : undefined;
-    return version === undefined ? [] : [{ version, place: join(directory, child.name) }];
-  });
-  numbered.sort((a, b) => a.version - b.version);
-  return inOrder(numbered, ({ version, place }) => findVersion(version, place, fileName));
+  const places = new Map<bigint, string[]>();
+  for (const { name, isDirectory } of children) {
+    if (isDirectory && isVersionName(name))
+      places.set(BigInt(name), [...(places.get(BigInt(name)) ?? []), name]);
+  }
+  const ascending = [...places].sort(([a], [b]) => (a < b ? -1 : 1));
+  return inOrder(ascending, ([version, names]) => findVersion(version, directory, names, fileName));
 }
 
-async function findVersion(version: number, place: string, fileName: string): Promise<FoundVersion> {
+/** The version in a directory; `names` are several where they mean the same number. */
+async function findVersion(
+  number: bigint,
+  directory: string,
+  names: readonly string[],
+  fileName: string,
+): Promise<FoundVersion> {
+  const place = join(directory, names[0] ?? '');
+  const problem = versionProblem(number);
+  if (problem !== undefined) return { error: new ServingError('SRV_BAD_CONFIG', `${place}: ${problem}.`) };
+  const version = Number(number);
   try {
+    if (names.length > 1) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        `${names.map((name) => join(directory, name)).join(' and ')} mean the same version ${version}: keep one of them.`,
+      );
+    }
     const children = await listDirectory(place);
     const modelFile = await modelFileIn(place, children, fileName);
     if (modelFile !== undefined) return { version, modelFile };
@@ -267,7 +318,7 @@ async function readSettingsBeside(directory: string, children: readonly Child[])
   const tritonConfig = has(tritonConfigName) ? await readTritonConfig(tritonFile) : undefined;
   if (tritonConfig) {
     const reason = unsupportedReason(tritonConfig);
-    if (reason !== undefined) throw new ServingError('SRV_MODEL_UNSUPPORTED', `${tritonFile}: ${reason}.`);
+    if (reason !== undefined) throw new ServingError('SRV_MODEL_UNSUPPORTED', reason);
   }
   const paddle = has(paddleConfigName)
     ? await readPaddleConfig(join(directory, paddleConfigName))
@@ -317,10 +368,14 @@ function isOnnxName(path: string): boolean {
   return extname(path).toLowerCase() === '.onnx';
 }
 
-/** The version that a directory's name means; undefined for any other name, leading zeros included. */
+/** Whether a directory of this name is a version. Leading zeros do not count: `001` is version 1. */
+function isVersionName(name: string): boolean {
+  return /^\d+$/.test(name);
+}
+
+/** The version that a directory's name means; undefined for any other name, and for numbers that are too large. */
 function versionOfName(name: string): number | undefined {
-  const version = /^(0|[1-9]\d*)$/.test(name) ? Number(name) : Number.NaN;
-  return Number.isSafeInteger(version) ? version : undefined;
+  return isVersionName(name) && Number.isSafeInteger(Number(name)) ? Number(name) : undefined;
 }
 
 interface Child {

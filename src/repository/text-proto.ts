@@ -1,14 +1,21 @@
 /** A reader of protobuf's text form, as `config.pbtxt` and `*.prototxt` are written, without knowing any message. */
 import { ServingError } from '../errors.js';
 
-/** A scalar: quoted text, a number (bigint where a number would lose digits), or a bare word: enum, true, false. */
-export type TextScalar =
+type Scalar =
   | { readonly kind: 'string'; readonly value: string }
   | { readonly kind: 'number'; readonly value: number | bigint }
   | { readonly kind: 'word'; readonly value: string };
 
+/** The line that a value's field stands on, or the value itself where it stands in a list; counted from 1. */
+interface Line {
+  readonly line: number;
+}
+
+/** A scalar: quoted text, a number (bigint where a number would lose digits), or a bare word: enum, true, false. */
+export type TextScalar = Scalar & Line;
+
 /** A value of a field. */
-export type TextValue = TextScalar | { readonly kind: 'message'; readonly value: TextMessage };
+export type TextValue = TextScalar | ({ readonly kind: 'message'; readonly value: TextMessage } & Line);
 
 /** A message: each field's values in the order they were written; lists and repeated fields look the same. */
 export type TextMessage = ReadonlyMap<string, readonly TextValue[]>;
@@ -45,6 +52,8 @@ class TextProtoReader {
   readonly #text: string;
   readonly #source: string;
   #at = 0;
+  /** How far lines have been counted, and the number of the one there. */
+  #counted = { at: 0, line: 1 };
 
   constructor(text: string, source: string) {
     this.#text = text;
@@ -62,39 +71,49 @@ class TextProtoReader {
         return fields;
       }
       if (close !== undefined && this.#take(close)) return fields;
+      const line = this.#line();
       const name = this.#fieldName();
       const values = fields.get(name) ?? [];
       fields.set(name, values);
       this.#skipBlanks();
       const hasColon = this.#take(':');
       this.#skipBlanks();
-      this.#readValues(values, hasColon, depth);
+      this.#readValues(values, hasColon, depth, line);
       this.#skipBlanks();
       if (!this.#take(',')) this.#take(';');
     }
   }
 
-  #readValues(values: TextValue[], hasColon: boolean, depth: number): void {
+  #readValues(values: TextValue[], hasColon: boolean, depth: number, line: number): void {
     if (!this.#take('[')) {
-      values.push(this.#value(hasColon, depth));
+      values.push(this.#value(hasColon, depth, line));
       return;
     }
     this.#skipBlanks();
     if (this.#take(']')) return;
     for (;;) {
       this.#skipBlanks();
-      values.push(this.#value(hasColon, depth));
+      values.push(this.#value(hasColon, depth, this.#line()));
       this.#skipBlanks();
       if (this.#take(']')) return;
       if (!this.#take(',')) this.#fail('expected "," or "]" in a list');
     }
   }
 
-  #value(mayBeScalar: boolean, depth: number): TextValue {
-    if (this.#take('{')) return { kind: 'message', value: this.readMessage('}', depth + 1) };
-    if (this.#take('<')) return { kind: 'message', value: this.readMessage('>', depth + 1) };
+  #value(mayBeScalar: boolean, depth: number, line: number): TextValue {
+    if (this.#take('{')) return { kind: 'message', value: this.readMessage('}', depth + 1), line };
+    if (this.#take('<')) return { kind: 'message', value: this.readMessage('>', depth + 1), line };
     if (!mayBeScalar) this.#fail('expected ":" or "{" after a field name');
-    return this.#scalar();
+    return { ...this.#scalar(), line };
+  }
+
+  #line(): number {
+    const { at, line } = this.#counted;
+    let newlines = 0;
+    for (let i = this.#text.indexOf('\n', at); i >= 0 && i < this.#at; i = this.#text.indexOf('\n', i + 1))
+      newlines++;
+    this.#counted = { at: this.#at, line: line + newlines };
+    return this.#counted.line;
   }
 
   #fieldName(): string {
@@ -103,7 +122,7 @@ class TextProtoReader {
     return name;
   }
 
-  #scalar(): TextScalar {
+  #scalar(): Scalar {
     const first = this.#text[this.#at];
     if (first === '"' || first === "'") return { kind: 'string', value: this.#strings() };
     const isNegative = this.#take('-');

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ModelSettings } from '../config/model-settings.js';
 import { messageOf, ServingError } from '../errors.js';
+import { checkFields, lastValue } from './text-fields.js';
 import {
   lastNumber,
   lastText,
@@ -9,11 +10,12 @@ import {
   numbersOf,
   parseTextProto,
   type TextMessage,
-  type TextValue,
 } from './text-proto.js';
-
-/** Plain JSON. */
-export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+import { readVersionPolicy } from './text-version-policy.js';
+import { tritonFields } from './triton-fields.js';
+import { type Json, jsonOfMessage } from './triton-json.js';
+import { readWarmUps, type TritonWarmUp } from './triton-warm-up.js';
+import type { VersionPolicy } from './version-policy.js';
 
 /** An input or output as a `config.pbtxt` describes it, without the batch axis where there is one. */
 export interface TritonTensor {
@@ -23,14 +25,10 @@ export interface TritonTensor {
   readonly dims: readonly number[];
 }
 
-/** Which versions a `config.pbtxt` wants served. */
-export type VersionPolicy =
-  | { readonly kind: 'latest'; readonly count: number }
-  | { readonly kind: 'all' }
-  | { readonly kind: 'specific'; readonly versions: readonly number[] };
-
 /** What a `config.pbtxt` says. */
 export interface TritonConfig {
+  /** The file, for messages. */
+  readonly source: string;
   /** Absent where the directory names the model. */
   readonly name: string | undefined;
   readonly platform: string;
@@ -41,8 +39,18 @@ export interface TritonConfig {
   readonly outputs: readonly TritonTensor[];
   /** The model's file in a version directory. */
   readonly modelFileName: string;
-  readonly versionPolicy: VersionPolicy;
-  readonly hasSequenceBatching: boolean;
+  /** Absent where nothing is said. */
+  readonly versionPolicy: VersionPolicy | undefined;
+  /** Requests to run before a version is ready. */
+  readonly warmUps: readonly TritonWarmUp[];
+  /** Values of `parameters` by key. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** Instances that its instance groups ask for together; absent where they do not say. */
+  readonly instanceCount: number | undefined;
+  /** Fields that are known and have no effect, each with file, line and reason. */
+  readonly notices: readonly string[];
+  /** Fields for which the model cannot be served, each with file, line and reason. */
+  readonly refusals: readonly string[];
   /** The settings that it amounts to here. */
   readonly settings: ModelSettings;
   /** The whole message as JSON with the field names of the file. */
@@ -67,15 +75,17 @@ export async function readTritonConfig(file: string): Promise<TritonConfig> {
 /** The content of a `config.pbtxt`; `source` is what errors call it. */
 export function parseTritonConfig(text: string, source: string): TritonConfig {
   const message = parseTextProto(text, source);
-  const maxBatchSize = lastNumber(message, 'max_batch_size') ?? 0;
-  if (!Number.isInteger(maxBatchSize) || maxBatchSize < 0) {
-    throw new ServingError(
-      'SRV_BAD_CONFIG',
-      `${source}: max_batch_size: expected an integer of at least 0, got ${maxBatchSize}.`,
-    );
-  }
+  const { problems, notices, refusals } = checkFields(message, tritonFields, source);
+  const schedulers = ['dynamic_batching', 'sequence_batching', 'ensemble_scheduling'].filter((field) =>
+    message.has(field),
+  );
+  if (schedulers.length > 1)
+    problems.push(`${source}: a model has one scheduler, got ${schedulers.join(' and ')}`);
+  const policy = lastValue(message, 'version_policy');
+  const maxBatchSize = countOf(message, 'max_batch_size', 0, source, problems) ?? 0;
   const name = lastText(message, 'name');
-  return {
+  const config: TritonConfig = {
+    source,
     name: name === '' ? undefined : name,
     platform: lastText(message, 'platform') ?? '',
     backend: lastText(message, 'backend') ?? '',
@@ -83,24 +93,30 @@ export function parseTritonConfig(text: string, source: string): TritonConfig {
     inputs: messagesOf(message, 'input').map(tensorOf),
     outputs: messagesOf(message, 'output').map(tensorOf),
     modelFileName: lastText(message, 'default_model_filename') || 'model.onnx',
-    versionPolicy: versionPolicyOf(message),
-    hasSequenceBatching: message.has('sequence_batching'),
-    settings: settingsOf(message, maxBatchSize),
+    versionPolicy:
+      policy?.kind === 'message' ? readVersionPolicy(policy.value, policy.line, source, problems) : undefined,
+    warmUps: readWarmUps(message, source, problems),
+    parameters: parametersOf(message),
+    instanceCount: instanceCountOf(message),
+    notices,
+    refusals,
+    settings: settingsOf(message, maxBatchSize, source, problems),
     json: jsonOfMessage(message),
   };
+  if (problems.length === 0) return config;
+  throw new ServingError('SRV_BAD_CONFIG', problems.join('; '), { details: { problems } });
 }
 
 /** Why a model with this configuration cannot be served; undefined where it can. */
 export function unsupportedReason(config: TritonConfig): string | undefined {
-  if (config.hasSequenceBatching) return 'sequence batching is not supported yet';
+  const { source, platform, backend, refusals } = config;
+  if (refusals.length > 0) return refusals.join('; ');
   const runsOnnx =
-    config.platform === 'onnxruntime_onnx' ||
-    config.backend === 'onnxruntime' ||
-    (config.platform === '' && config.backend === '');
+    platform === 'onnxruntime_onnx' || backend === 'onnxruntime' || (platform === '' && backend === '');
   if (runsOnnx) return undefined;
-  return config.platform === '' || config.backend !== ''
-    ? `its backend is "${config.backend}", expected "onnxruntime"`
-    : `its platform is "${config.platform}", expected "onnxruntime_onnx"`;
+  return platform === '' || backend !== ''
+    ? `${source}: its backend is "${backend}", expected "onnxruntime"`
+    : `${source}: its platform is "${platform}", expected "onnxruntime_onnx"`;
 }
 
 function tensorOf(message: TextMessage): TritonTensor {
@@ -111,28 +127,100 @@ function tensorOf(message: TextMessage): TritonTensor {
   };
 }
 
-function versionPolicyOf(message: TextMessage): VersionPolicy {
-  const policy = messagesOf(message, 'version_policy').at(-1);
-  if (policy?.has('all')) return { kind: 'all' };
-  const specific = policy && messagesOf(policy, 'specific').at(-1);
-  if (specific) return { kind: 'specific', versions: numbersOf(specific, 'versions') };
-  const latest = policy && messagesOf(policy, 'latest').at(-1);
-  return { kind: 'latest', count: (latest && lastNumber(latest, 'num_versions')) || 1 };
+function parametersOf(message: TextMessage): Record<string, string> {
+  return Object.fromEntries(
+    messagesOf(message, 'parameters').map((entry) => [
+      lastText(entry, 'key') ?? '',
+      lastText(messagesOf(entry, 'value').at(-1) ?? new Map(), 'string_value') ?? '',
+    ]),
+  );
 }
 
-function settingsOf(message: TextMessage, maxBatchSize: number): ModelSettings {
+function instanceCountOf(message: TextMessage): number | undefined {
+  const counts = messagesOf(message, 'instance_group').map((group) => lastNumber(group, 'count'));
+  if (counts.every((count) => count === undefined)) return undefined;
+  return counts.reduce<number>((sum, count) => sum + (count ?? 1), 0);
+}
+
+/** A number of at least `minimum`; undefined where the field is absent or wrong. */
+function countOf(
+  message: TextMessage,
+  field: string,
+  minimum: number,
+  source: string,
+  problems: string[],
+): number | undefined {
+  const value = lastValue(message, field);
+  const count = lastNumber(message, field);
+  if (value === undefined || count === undefined) return undefined;
+  if (Number.isSafeInteger(count) && count >= minimum) return count;
+  problems.push(
+    `${source}:${value.line}: ${field}: expected an integer of at least ${minimum}, got ${value.kind === 'message' ? '' : value.value}`,
+  );
+  return undefined;
+}
+
+function settingsOf(
+  message: TextMessage,
+  maxBatchSize: number,
+  source: string,
+  problems: string[],
+): ModelSettings {
   const settings: { -readonly [Key in keyof ModelSettings]: ModelSettings[Key] } = {};
   // Merging is left to the trial of the prepare process: the file says only that there is a batch axis.
   if (maxBatchSize > 0) settings.maxBatchSize = maxBatchSize;
   else settings.batching = 'off';
-
   const batching = messagesOf(message, 'dynamic_batching').at(-1);
-  const delayUs = batching && lastNumber(batching, 'max_queue_delay_microseconds');
-  if (delayUs !== undefined) settings.maxQueueDelayUs = delayUs;
-  const policy = batching && messagesOf(batching, 'default_queue_policy').at(-1);
-  const maxQueueSize = policy && lastNumber(policy, 'max_queue_size');
-  if (maxQueueSize) settings.maxQueueSize = maxQueueSize;
+  if (batching) Object.assign(settings, batchingSettings(batching, maxBatchSize, source, problems));
+  Object.assign(settings, deviceSettings(message));
+  const threads = parametersOf(message).intra_op_thread_count;
+  if (threads !== undefined && /^[1-9]\d{0,3}$/.test(threads)) settings.intraOpThreads = Number(threads);
+  return Object.freeze(settings);
+}
 
+function batchingSettings(
+  batching: TextMessage,
+  maxBatchSize: number,
+  source: string,
+  problems: string[],
+): ModelSettings {
+  const settings: { -readonly [Key in keyof ModelSettings]: ModelSettings[Key] } = {};
+  const count = (field: string, minimum = 0, message = batching): number | undefined =>
+    countOf(message, field, minimum, source, problems);
+  const delayUs = count('max_queue_delay_microseconds');
+  if (delayUs !== undefined) settings.maxQueueDelayUs = delayUs;
+
+  const preferred = numbersOf(batching, 'preferred_batch_size');
+  const wrong = preferred.find((size) => !Number.isSafeInteger(size) || size < 1 || size > maxBatchSize);
+  if (wrong !== undefined) {
+    problems.push(
+      `${source}:${lastValue(batching, 'preferred_batch_size')?.line}: preferred_batch_size: expected numbers from 1 to max_batch_size ${maxBatchSize}, got ${wrong}`,
+    );
+  } else if (preferred.length > 0) settings.preferredBatchSize = [...new Set(preferred)];
+
+  const levels = count('priority_levels');
+  const byDefault = count('default_priority_level');
+  if (levels) {
+    settings.priorityLevels = levels;
+    if (byDefault === undefined || byDefault < 1 || byDefault > levels) {
+      problems.push(
+        `${source}:${lastValue(batching, 'priority_levels')?.line}: default_priority_level: expected a number from 1 to priority_levels ${levels}, got ${byDefault ?? 'nothing'}`,
+      );
+    } else settings.defaultPriority = byDefault;
+  }
+
+  const policy = messagesOf(batching, 'default_queue_policy').at(-1);
+  if (!policy) return settings;
+  const maxQueueSize = count('max_queue_size', 0, policy);
+  if (maxQueueSize) settings.maxQueueSize = maxQueueSize;
+  const timeoutUs = count('default_timeout_microseconds', 0, policy);
+  if (lastText(policy, 'timeout_action') === 'DELAY') settings.requestTimeoutMs = 0;
+  else if (timeoutUs) settings.requestTimeoutMs = timeoutUs / 1000;
+  return settings;
+}
+
+function deviceSettings(message: TextMessage): ModelSettings {
+  const settings: { -readonly [Key in keyof ModelSettings]: ModelSettings[Key] } = {};
   const groups = messagesOf(message, 'instance_group');
   const isOnCpu = groups.some((group) => lastText(group, 'kind') === 'KIND_CPU');
   const onCards = groups.filter((group) => lastText(group, 'kind') === 'KIND_GPU' || group.has('gpus'));
@@ -141,90 +229,5 @@ function settingsOf(message: TextMessage, maxBatchSize: number): ModelSettings {
   if (!isOnCpu && onCards.length > 0) settings.cpu = false;
   const gpuIds = [...new Set(onCards.flatMap((group) => numbersOf(group, 'gpus')))];
   if (gpuIds.length > 0) settings.gpuIds = gpuIds;
-  return Object.freeze(settings);
-}
-
-/** Fields that are lists in the message even when they are written once. */
-const repeatedFields = new Set([
-  'input',
-  'output',
-  'batch_input',
-  'batch_output',
-  'dims',
-  'shape',
-  'instance_group',
-  'gpus',
-  'profile',
-  'secondary_devices',
-  'resources',
-  'versions',
-  'preferred_batch_size',
-  'control_input',
-  'control',
-  'int32_false_true',
-  'fp32_false_true',
-  'bool_false_true',
-  'state',
-  'initial_state',
-  'step',
-  'model_warmup',
-  'target_name',
-  'source_input',
-  'op_library_filename',
-  'gpu_execution_accelerator',
-  'cpu_execution_accelerator',
-  'graph_spec',
-  'agents',
-  'metric_control',
-]);
-
-/** Fields that are maps: a `{ key: ... value: ... }` for each entry. */
-const mapFields = new Set([
-  'parameters',
-  'cc_model_filenames',
-  'metric_tags',
-  'input_map',
-  'output_map',
-  'inputs',
-  'priority_queue_policy',
-]);
-
-function jsonOfMessage(message: TextMessage): { [key: string]: Json } {
-  const entries = [...message].map(([field, values]): [string, Json] => {
-    if (mapFields.has(field) && values.every(isMapEntry)) return [field, jsonOfMap(values)];
-    const items = values.map(jsonOfValue);
-    return [field, repeatedFields.has(field) || items.length !== 1 ? items : (items[0] ?? null)];
-  });
-  return Object.fromEntries(entries);
-}
-
-function isMapEntry(value: TextValue): boolean {
-  return value.kind === 'message' && value.value.has('key');
-}
-
-function jsonOfMap(values: readonly TextValue[]): Json {
-  return Object.fromEntries(
-    values.flatMap((entry): [string, Json][] => {
-      if (entry.kind !== 'message') return [];
-      const item = entry.value.get('value')?.at(-1);
-      return [[lastText(entry.value, 'key') ?? '', item ? jsonOfValue(item) : null]];
-    }),
-  );
-}
-
-function jsonOfValue(value: TextValue): Json {
-  switch (value.kind) {
-    case 'message':
-      return jsonOfMessage(value.value);
-    case 'string':
-      return value.value;
-    case 'number':
-      return typeof value.value === 'bigint' || !Number.isFinite(value.value)
-        ? String(value.value)
-        : value.value;
-    case 'word':
-      return value.value === 'true' ? true : value.value === 'false' ? false : value.value;
-    default:
-      return value satisfies never;
-  }
+  return settings;
 }

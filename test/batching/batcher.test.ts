@@ -191,6 +191,16 @@ describe('a batcher', () => {
     assert.equal(runner.runs[1]!.rows, 8);
   });
 
+  it('ends the wait for more rows as soon as there are enough of them, and takes all that wait', async () => {
+    const { batcher, clock, runner } = setUp({ maxQueueDelayUs: 5000, enoughRows: 3 });
+    for (const row of [1, 2]) batcher.submit(request([row]));
+    await clock.settle();
+    assert.equal(runner.runs.length, 0);
+    for (const row of [3, 4]) batcher.submit(request([row]));
+    await clock.settle();
+    assert.equal(runner.runs[0]!.rows, 4);
+  });
+
   it('refuses at once when the queue is full in requests, and names the limit', async () => {
     const { batcher, clock } = setUp({ maxQueueSize: 2 });
     batcher.submit(request([1]));

@@ -58,6 +58,9 @@ test('an embedder without options gets every default', () => {
   const config = resolveRuntimeConfig({}, bare);
   assert.deepEqual(config, {
     models: [],
+    modelConfigFilePollWaitSeconds: 0,
+    fileSystemPollWaitSeconds: 1,
+    allowVersionLabelsForUnavailableModels: false,
     modelControl: 'none',
     cacheDir: '/home/someone/.cache/onnx-serving',
     cacheBytes: 20 * 2 ** 30,
@@ -372,4 +375,24 @@ test('loopback hosts are told from others', () => {
   for (const host of ['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com', '', undefined]) {
     assert.ok(!isLoopback(host), String(host));
   }
+});
+
+test('MODEL_CONFIG_FILE stands for the usual variable, which wins over it, as a flag does', () => {
+  const fileOf = (sources: Parameters<typeof load>[0]): string | undefined =>
+    load(sources).runtime.modelConfigFile;
+  const other = { MODEL_CONFIG_FILE: '/a/models.config' };
+  assert.equal(fileOf({ env: other }), '/a/models.config');
+  assert.equal(fileOf({ env: { MODEL_CONFIG_FILE: '' } }), undefined);
+  assert.equal(fileOf({ env: { ...other, ONNX_SERVING_MODEL_CONFIG_FILE: '/b' } }), '/b');
+  assert.equal(fileOf({ env: { ...other, ONNX_SERVING_MODEL_CONFIG_FILE: '' } }), '/a/models.config');
+  assert.equal(fileOf({ env: other, flags: { model_config_file: '/c' } }), '/c');
+  assert.equal(fileOf({ file: 'model_config_file: models.config' }), join(directory, 'models.config'));
+});
+
+test('poll intervals that are no whole numbers of seconds are refused under their names', () => {
+  const problems = problemsOf(() =>
+    load({ flags: { file_system_poll_wait_seconds: '-1', model_config_file_poll_wait_seconds: '0.5' } }),
+  );
+  assert.match(problems.join(), /--file_system_poll_wait_seconds: expected an integer from 0 to \d+, got -1/);
+  assert.match(problems.join(), /--model_config_file_poll_wait_seconds: expected an integer .*, got "0.5"/);
 });

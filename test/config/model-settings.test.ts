@@ -13,6 +13,11 @@ test('all keys of a model.json become settings in camelCase', () => {
   const settings = parseModelSettings(
     JSON.stringify({
       name: 'ranker',
+      version_policy: { specific: [1, 4] },
+      labels: { stable: 1, 'new one': 4 },
+      preferred_batch_size: [8],
+      default_priority: 2,
+      priority_levels: 3,
       max_batch_size: 32,
       max_queue_delay_us: 500,
       max_queue_size: 10,
@@ -35,6 +40,11 @@ test('all keys of a model.json become settings in camelCase', () => {
   );
   assert.deepEqual(settings, {
     name: 'ranker',
+    versionPolicy: { specific: [1, 4] },
+    labels: { stable: 1, 'new one': 4 },
+    preferredBatchSize: [8],
+    defaultPriority: 2,
+    priorityLevels: 3,
     maxBatchSize: 32,
     maxQueueDelayUs: 500,
     maxQueueSize: 10,
@@ -112,4 +122,49 @@ test('a model.json is read from its file, and one that is not there is SRV_IO', 
   writeFileSync(file, '{"cpu": true}');
   assert.deepEqual(await readModelSettings(file), { cpu: true });
   await assert.rejects(readModelSettings(join(directory, 'absent.json')), { code: 'SRV_IO' });
+});
+
+test('a version policy is all, latest or specific, and nothing of two kinds', () => {
+  const policies = ['all', { latest: 2 }, { specific: [0, 7] }];
+  for (const policy of policies) {
+    const text = JSON.stringify({ version_policy: policy });
+    assert.deepEqual(parseModelSettings(text, 'model.json').versionPolicy, policy);
+  }
+  for (const policy of [
+    '"newest"',
+    '{"latest": 0}',
+    '{"latest": 1, "specific": [1]}',
+    '{"specific": []}',
+    '{"specific": [9007199254740993]}',
+    '{"all": true}',
+    '2',
+  ]) {
+    assert.throws(() => parseModelSettings(`{"version_policy": ${policy}}`, 'model.json'), {
+      code: 'SRV_BAD_CONFIG',
+      message: /version_policy: expected "all", \{"latest": .* or \{"specific": \[versions\]\}, got/,
+    });
+  }
+});
+
+test('labels that are numbers, name no version or one that is not chosen are refused', () => {
+  const refusal = (settings: object): void =>
+    assert.throws(
+      () => parseModelSettings(JSON.stringify(settings), 'model.json'),
+      (error: unknown) => {
+        assert.ok(error instanceof ServingError);
+        messages.push(error.message);
+        return error.code === 'SRV_BAD_CONFIG';
+      },
+    );
+  const messages: string[] = [];
+  refusal({ labels: { 3: 3 } });
+  refusal({ labels: { 'a/b': 3 } });
+  refusal({ labels: { stable: '3' } });
+  refusal({ labels: { stable: -1 } });
+  refusal({ labels: { stable: 3 }, version_policy: { specific: [1, 2] } });
+  assert.match(messages[0]!, /the label "3" is a number, which means a version/);
+  assert.match(messages[1]!, /the label "a\/b" has a slash/);
+  assert.match(messages[2]!, /labels\.stable: expected an integer .*, got "3"/);
+  assert.match(messages[3]!, /labels\.stable: expected an integer .*, got -1/);
+  assert.match(messages[4]!, /labels: "stable" names version 3, which version_policy does not choose/);
 });

@@ -8,8 +8,8 @@ import {
   findModels,
   findRepositoryModels,
   type RepositoryEntry,
-  wantedVersions,
 } from '../../src/repository/layout.js';
+import { wantedVersions } from '../../src/repository/version-policy.js';
 
 const root = mkdtempSync(join(tmpdir(), 'layout-'));
 after(() => rmSync(root, { recursive: true }));
@@ -83,6 +83,7 @@ test('all versions are listed and the highest is wanted', async () => {
   });
   assert.deepEqual((await findModels(join(at, 'net'))).map(brief), [
     ['net', 1, 'versions', false],
+    ['net', 7, 'versions', false],
     ['net', 9, 'versions', false],
     ['net', 10, 'versions', true],
   ]);
@@ -277,4 +278,127 @@ test('a version policy picks among the versions that are there', () => {
   assert.deepEqual([...wantedVersions([1, 2, 3], { kind: 'latest', count: 2 })], [3, 2]);
   assert.deepEqual([...wantedVersions([1, 3], { kind: 'specific', versions: [1, 2] })], [1]);
   assert.deepEqual([...wantedVersions([], { kind: 'all' })], []);
+});
+
+test('001 is version 1, also as the directory of a given file', async () => {
+  const at = tree({ 'net/001/model.onnx': onnx, 'net/00000000000000000000002/model.onnx': onnx });
+  const entries = await findModels(join(at, 'net'));
+  assert.deepEqual(entries.map(brief), [
+    ['net', 1, 'versions', false],
+    ['net', 2, 'versions', true],
+  ]);
+  const [first] = await findModels(join(at, 'net/001/model.onnx'));
+  assert.deepEqual(first && brief(first), ['net', 1, 'versions', true]);
+});
+
+test('two directories of one version are an error that names both, and other versions are served', async () => {
+  const at = tree({ 'net/1/model.onnx': onnx, 'net/2/model.onnx': onnx, 'net/002/model.onnx': onnx });
+  const entries = await findModels(join(at, 'net'));
+  assert.deepEqual(entries.map(brief), [
+    ['net', 1, 'versions', true],
+    ['net', 2, 'SRV_BAD_CONFIG'],
+  ]);
+  assert.match(entries[1]?.error?.message ?? '', /net\/002 and .*net\/2 mean the same version 2/);
+});
+
+test('a version beyond 2^53 is an error with its digits, and the others are served', async () => {
+  const at = tree({ 'net/9007199254740991/model.onnx': onnx, 'net/9007199254740993/model.onnx': onnx });
+  const entries = await findModels(join(at, 'net'));
+  assert.deepEqual(entries.map(brief), [
+    ['net', 9007199254740991, 'versions', true],
+    ['net', undefined, 'SRV_BAD_CONFIG'],
+  ]);
+  assert.match(entries[1]?.error?.message ?? '', /net\/9007199254740993: version 9007199254740993 is above/);
+});
+
+test('model.json says the version policy and the labels, over config.pbtxt', async () => {
+  const at = tree({
+    'net/1/model.onnx': onnx,
+    'net/2/model.onnx': onnx,
+    'net/3/model.onnx': onnx,
+    'net/config.pbtxt': 'version_policy { all { } }',
+    'net/model.json': '{"version_policy": {"latest": 2}, "labels": {"stable": 2}}',
+  });
+  const entries = await findModels(join(at, 'net'));
+  assert.deepEqual(entries.map(brief), [
+    ['net', 1, 'triton', false],
+    ['net', 2, 'triton', true],
+    ['net', 3, 'triton', true],
+  ]);
+  const [first] = entries;
+  assert.ok(first && first.error === undefined);
+  assert.deepEqual(first.policy, { kind: 'latest', count: 2 });
+  assert.deepEqual(first.labels, { stable: 2 });
+});
+
+test('a version that is asked for by number and is not there is an error of that version', async () => {
+  const at = tree({ 'net/1/model.onnx': onnx, 'net/model.json': '{"version_policy": {"specific": [1, 4]}}' });
+  const entries = await findModels(join(at, 'net'));
+  assert.deepEqual(entries.map(brief), [
+    ['net', 1, 'versions', true],
+    ['net', 4, 'SRV_MODEL_NOT_FOUND'],
+  ]);
+  assert.match(
+    entries[1]?.error?.message ?? '',
+    /\(specific 1, 4\) wants version 4, which is not in .*net\./,
+  );
+});
+
+test('a models.config gives places, names, policies and labels, which win over those of the directory', async () => {
+  const at = tree({
+    'a/1/model.onnx': onnx,
+    'a/2/model.onnx': onnx,
+    'a/model.json': '{"name": "mine", "version_policy": {"latest": 1}, "labels": {"old": 1}}',
+    'b/model.onnx': onnx,
+    'models.config': `model_config_list {
+      config { name: "first" base_path: "a" model_platform: "tensorflow"
+        model_version_policy { all { } } version_labels { key: "stable" value: 1 } }
+      config { name: "second" base_path: "a" }
+      config { name: "third" base_path: "absent" }
+    }`,
+  });
+  const entries = await findAllModels({
+    models: [{ path: join(at, 'b') }],
+    modelConfigFile: join(at, 'models.config'),
+  });
+  assert.deepEqual(entries.map(brief), [
+    ['b', 1, 'file', true],
+    ['first', 1, 'versions', true],
+    ['first', 2, 'versions', true],
+    ['second', 1, 'versions', false],
+    ['second', 2, 'versions', true],
+    ['third', undefined, 'SRV_IO'],
+  ]);
+  const [, first, , second] = entries;
+  assert.ok(first && second && first.error === undefined && second.error === undefined);
+  assert.deepEqual([first.labels, second.labels], [{ stable: 1 }, { old: 1 }]);
+  assert.match(first.notices?.join() ?? '', /models\.config:2: model_platform "tensorflow"/);
+  assert.equal(second.notices, undefined);
+});
+
+test('a models.config that is wrong, missing or names a model that is there already stops everything', async () => {
+  const at = tree({
+    'a/model.onnx': onnx,
+    'bad.config': 'model_config_list { config { name: "a" base_path: ',
+    'same.config': 'model_config_list { config { name: "a" base_path: "a" } }',
+  });
+  const find = (file: string) =>
+    findAllModels({ models: [{ path: join(at, 'a') }], modelConfigFile: join(at, file) });
+  await assert.rejects(find('bad.config'), { code: 'SRV_BAD_CONFIG', message: /bad\.config:1:\d+: / });
+  await assert.rejects(find('absent.config'), { code: 'SRV_IO' });
+  await assert.rejects(find('same.config'), { code: 'SRV_BAD_CONFIG', message: /Two models are named "a"/ });
+});
+
+test('notices of a config.pbtxt are on every version of its model', async () => {
+  const at = tree({
+    'net/1/model.onnx': onnx,
+    'net/2/model.onnx': onnx,
+    'net/config.pbtxt': 'max_batch_size: 4\noptimization { priority: PRIORITY_MAX }',
+  });
+  for (const entry of await findModels(join(at, 'net'))) {
+    assert.match(
+      entry.error === undefined ? (entry.notices ?? []).join() : '',
+      /config\.pbtxt:2: optimization is ignored/,
+    );
+  }
 });

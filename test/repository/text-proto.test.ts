@@ -53,8 +53,20 @@ test('numbers are read in every spelling and lose no digits', () => {
     'n: [0x10, 010, -7, 1.5f, .5, 2., 1e3, - 3, inf, -inf] big: 9223372036854775807 nan: nan',
   );
   assert.deepEqual(numbersOf(message, 'n'), [16, 8, -7, 1.5, 0.5, 2, 1000, -3, Infinity, -Infinity]);
-  assert.deepEqual(message.get('big'), [{ kind: 'number', value: 9223372036854775807n }]);
+  assert.deepEqual(message.get('big'), [{ kind: 'number', value: 9223372036854775807n, line: 1 }]);
   assert.ok(Number.isNaN(lastNumber(message, 'nan')));
+});
+
+test('every value knows the line of its field, in lists its own', () => {
+  const message = parse('a: 1\n# two\nb {\n c: 1 c: 2\n}\nd: [1,\n2\n]');
+  assert.deepEqual(
+    ['a', 'b', 'd'].map((field) => message.get(field)?.map(({ line }) => line)),
+    [[1], [3], [6, 7]],
+  );
+  assert.deepEqual(
+    messagesOf(message, 'b').map((inner) => inner.get('c')?.map(({ line }) => line)),
+    [[4, 4]],
+  );
 });
 
 test('a text that is no message is refused with line and column', () => {
