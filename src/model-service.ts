@@ -1,12 +1,10 @@
 import type { Clock } from './batching/clock.js';
-import { type ErrorCode, errorToData, messageOf, ServingError } from './errors.js';
-import type { ModelLoader } from './model/model-loader.js';
+import { parseModelSettings } from './config/model-settings.js';
+import { type ErrorCode, errorToData, ServingError } from './errors.js';
+import type { ModelLifecycle } from './model/model-lifecycle.js';
 import type { ModelRegistry } from './model/model-registry.js';
-import { ModelVersion } from './model/model-version.js';
-import type { TableUpkeep } from './model/table-upkeep.js';
-import type { Logger } from './observe/logger.js';
+import type { ModelVersion } from './model/model-version.js';
 import type { ModelStats } from './observe/model-stats.js';
-import type { ModelEntry, RepositoryEntry } from './repository/layout.js';
 import type {
   InferAnswer,
   InferCall,
@@ -19,15 +17,10 @@ import type {
 /** What the service works with. */
 export interface ModelServiceOptions {
   readonly registry: ModelRegistry;
-  readonly loader: ModelLoader;
-  /** Gets the tables of every version that is ready. */
-  readonly upkeep: TableUpkeep;
+  readonly lifecycle: ModelLifecycle;
   readonly clock: Clock;
-  readonly logger: Logger;
   /** Whether requests may load and unload models. */
   readonly modelControl: 'none' | 'explicit';
-  /** Looks a model up in the configured places again. Empty when it is not there. */
-  readonly findEntries: (name: string) => Promise<readonly RepositoryEntry[]>;
   readonly metrics: () => Promise<string>;
 }
 
@@ -35,9 +28,6 @@ export interface ModelServiceOptions {
 export class ModelService implements InferenceService {
   readonly #options: ModelServiceOptions;
   readonly #refusals = new Map<string, number>();
-  /** The last load or unload of each model: they go one after the other. */
-  readonly #changes = new Map<string, Promise<unknown>>();
-  #nextId = 1;
   #isDraining = false;
 
   constructor(options: ModelServiceOptions) {
@@ -82,8 +72,8 @@ export class ModelService implements InferenceService {
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       const { code } = errorToData(error);
       stats.recordRequest(call.protocol, code, seconds, Date.now());
-      if (code === 'SRV_MODEL_CORRUPT') this.#replaceCorrupt(version);
-      if (code === 'SRV_TABLE_CORRUPT') this.#retire(version, error as ServingError);
+      if (code === 'SRV_MODEL_CORRUPT') this.#options.lifecycle.replaceCorrupt(version);
+      if (code === 'SRV_TABLE_CORRUPT') this.#options.lifecycle.fail(version, error as ServingError);
       throw error;
     } finally {
       version.leases.release();
@@ -125,29 +115,21 @@ export class ModelService implements InferenceService {
     };
   }
 
-  async loadModel(name: string): Promise<void> {
+  async loadModel(name: string, config?: string): Promise<void> {
     this.#requireControl();
-    await this.#change(name, async () => {
-      const entries = await this.#options.findEntries(name);
-      if (entries.length === 0) {
-        throw new ServingError(
-          'SRV_MODEL_NOT_FOUND',
-          `failed to load '${name}', no model of this name is in the repository`,
-        );
-      }
-      await this.loadEntries(name, entries);
-    });
+    const settings =
+      config === undefined ? undefined : parseModelSettings(config, `the config of the load of '${name}'`);
+    await this.#options.lifecycle.load(name, settings);
   }
 
   async unloadModel(name: string): Promise<void> {
     this.#requireControl();
-    await this.#change(name, async () => {
-      const { registry } = this.#options;
-      if (!registry.has(name)) {
-        throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
-      }
-      await Promise.all(registry.versionsOf(name).map((version) => this.#unload(version)));
-    });
+    await this.#options.lifecycle.unload(name);
+  }
+
+  async rollbackModel(name: string): Promise<number> {
+    this.#requireControl();
+    return this.#options.lifecycle.rollback(name);
   }
 
   recordRefusal(model: string, number: number | undefined, protocol: string, code: ErrorCode): void {
@@ -162,103 +144,6 @@ export class ModelService implements InferenceService {
 
   metrics(): Promise<string> {
     return this.#options.metrics();
-  }
-
-  /**
-   * Loads what was found of a model and unloads what it replaces. Versions that serve go on until the new ones are
-   * ready; a version that cannot be loaded leaves the one before it in place.
-   *
-   * @throws why the first wanted version could not be loaded
-   */
-  async loadEntries(name: string, entries: readonly RepositoryEntry[]): Promise<void> {
-    const { registry } = this.#options;
-    const broken = entries.filter((entry) => entry.error !== undefined);
-    registry.setBroken(name, broken);
-    for (const entry of broken) {
-      this.#options.logger.error({ model: name, code: entry.error.code }, entry.error.message);
-    }
-    const wanted = entries.filter((entry) => entry.error === undefined && entry.wanted) as ModelEntry[];
-    const before = registry.versionsOf(name);
-    const results = await Promise.allSettled(wanted.map((entry) => this.#loadEntry(entry)));
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw failed.reason;
-    const first = broken[0];
-    if (wanted.length === 0 && first) throw first.error;
-    await Promise.all(
-      before.filter((version) => version.state === 'ready').map((version) => this.#unload(version)),
-    );
-  }
-
-  /** Takes a version whose mapped files were damaged out of service and loads it anew. */
-  #replaceCorrupt(version: ModelVersion): void {
-    if (version.state !== 'ready') return;
-    const { name } = version;
-    this.#options.logger.error(
-      { model: name, version: version.version },
-      'a mapped file was truncated; the model is loaded anew',
-    );
-    void this.#change(name, async () => {
-      await this.#unload(version);
-      await this.loadEntries(name, await this.#options.findEntries(name));
-    }).catch(() => undefined);
-  }
-
-  /** Ends the serving of a version whose table is damaged: there is no other source that it could be loaded from. */
-  #retire(version: ModelVersion, reason: ServingError): void {
-    if (version.state !== 'ready') return;
-    const { registry, logger, loader } = this.#options;
-    const { name } = version;
-    version.fail(reason);
-    registry.refresh(name);
-    logger.error(
-      { model: name, version: version.version, code: reason.code },
-      `model ${name} version ${version.version} is not served any more: ${reason.message}`,
-    );
-    void this.#change(name, () => loader.retire(version, reason)).catch((error: unknown) =>
-      logger.error({ model: name, version: version.version }, `it could not be closed: ${messageOf(error)}`),
-    );
-  }
-
-  async #loadEntry(entry: ModelEntry): Promise<void> {
-    const { registry, loader, upkeep, clock, logger } = this.#options;
-    const version = new ModelVersion(entry, this.#nextId++, clock);
-    const old = registry.versionsOf(entry.name).find((other) => other.version === entry.version);
-    const hidesOld = old?.state !== 'ready';
-    if (hidesOld) registry.add(version);
-    try {
-      await loader.load(version);
-    } catch (error) {
-      logger.error(
-        { model: entry.name, version: entry.version, code: errorToData(error).code },
-        `model ${entry.name} version ${entry.version} cannot be served: ${messageOf(error)}`,
-      );
-      throw error;
-    }
-    registry.add(version);
-    registry.refresh(entry.name);
-    logger.info(
-      { model: entry.name, version: entry.version, loadMs: Math.round(version.served!.loadMs) },
-      `model ${entry.name} version ${entry.version} is ready`,
-    );
-    upkeep.begin(version.served!.tables, (fault) => this.#retire(version, fault));
-  }
-
-  async #unload(version: ModelVersion): Promise<void> {
-    const done = this.#options.loader.unload(version);
-    this.#options.registry.refresh(version.name);
-    await done;
-    this.#options.logger.info({ model: version.name, version: version.version }, 'unloaded');
-  }
-
-  async #change(name: string, change: () => Promise<void>): Promise<void> {
-    const before = this.#changes.get(name) ?? Promise.resolve();
-    const after = before.then(change, change);
-    this.#changes.set(name, after);
-    try {
-      await after;
-    } finally {
-      if (this.#changes.get(name) === after) this.#changes.delete(name);
-    }
   }
 
   #requireControl(): void {
@@ -313,11 +198,13 @@ class Answer implements InferAnswer {
 }
 
 function statusOf(version: ModelVersion): ModelStatus {
-  const { served, error } = version;
+  const { served, error, reloadError } = version;
   return {
     name: version.name,
     version: version.version,
     state: version.state,
+    ...(version.isKept && version.state === 'ready' ? { reason: 'kept for a rollback' } : {}),
+    ...(reloadError ? { reason: `its new content is not served: ${reloadError.message}` } : {}),
     ...(error ? { reason: error.message, error } : {}),
     ...(version.entry.settings.example ? { example: version.entry.settings.example } : {}),
     devices: served?.groups.map((group) => group.device.name) ?? [],

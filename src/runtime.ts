@@ -1,9 +1,11 @@
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { Batcher } from './batching/batcher.js';
 import { ByteBudget } from './batching/byte-budget.js';
 import { type Clock, systemClock } from './batching/clock.js';
 import { Scheduler } from './batching/scheduler.js';
 import { resolveRuntimeConfig } from './config/load.js';
+import { parseModelSettings } from './config/model-settings.js';
 import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
 import { ServingError } from './errors.js';
 import { CrashMemory } from './instance/crash-journal.js';
@@ -11,18 +13,27 @@ import { openGroups, requireProviders } from './instance/device-groups.js';
 import type { InstanceGroup } from './instance/instance-group.js';
 import { MainInstance } from './instance/main-instance.js';
 import { type SlabMemory, SlotAllocator } from './instance/slab.js';
+import { ModelLifecycle } from './model/model-lifecycle.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
+import type { ModelVersion } from './model/model-version.js';
 import { Preparer } from './model/preparer.js';
 import { TableUpkeep } from './model/table-upkeep.js';
+import { TakenFiles } from './model/taken-files.js';
 import { ModelService } from './model-service.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
 import { isAlive, processIdentity } from './process-identity.js';
-import { findAllModels, type RepositoryEntry } from './repository/layout.js';
+import { fingerprintOf } from './repository/fingerprint.js';
+import type { ModelEntry } from './repository/layout.js';
+import { ModelSource } from './repository/model-source.js';
+import { StampReader, type StampRule, stampFileOf } from './repository/stamp-file.js';
 import type { ModelStatus } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
+
+/** How long new files must have been left alone before they are taken for whole, ms. */
+const settleMs = 300;
 
 /** What a runtime may be handed instead of making it itself. */
 export interface RuntimeDependencies {
@@ -105,12 +116,18 @@ export class Runtime {
   readonly #queueBytes: ByteBudget;
   readonly #preparer: Preparer;
   readonly #upkeep: TableUpkeep;
+  readonly #taken: TakenFiles;
+  readonly #lifecycle: ModelLifecycle;
+  readonly #source: ModelSource;
   readonly #stop = new AbortController();
   readonly #crashes: CrashMemory;
   readonly #registry = new ModelRegistry();
   readonly #metrics: MetricsPage;
   /** Holds the event loop while callers of this process wait: threads, and the timers of queues, do not. */
   readonly #holdLoop = setInterval(() => undefined, 2 ** 31 - 1).unref();
+  /** The loads of the start, which it waits for. */
+  readonly #atStart: Promise<void>[] = [];
+  #isStarted = false;
   #waiting = 0;
   #closing: Promise<void> | undefined;
 
@@ -144,8 +161,17 @@ export class Runtime {
       isAlive,
     });
     this.#mainInstance = config.idlePath === 'auto' ? new MainInstance() : undefined;
+    const stampRule: StampRule = {
+      meta: config.reloadableMeta === undefined ? undefined : resolve(config.reloadableMeta),
+      type: config.reloadableType,
+    };
+    this.#taken = new TakenFiles({ directory: join(config.cacheDir, 'taken'), settleMs });
     const loader = new ModelLoader({
       config,
+      takeOver: async (entry) => {
+        const stamp = stampFileOf(entry, stampRule);
+        return stamp !== undefined && existsSync(stamp) ? this.#taken.take(entry.modelFile) : undefined;
+      },
       groups: this.#groups,
       mainInstance: this.#mainInstance,
       preparer: this.#preparer,
@@ -162,15 +188,40 @@ export class Runtime {
       compactFrom: config.compactTables,
       logger: this.#logger,
     });
-    this.#metrics = new MetricsPage(() => this.#collectMetrics());
-    this.service = new ModelService({
+    const stamps = new StampReader();
+    this.#lifecycle = new ModelLifecycle({
       registry: this.#registry,
       loader,
       upkeep: this.#upkeep,
       clock,
       logger: this.#logger,
+      fingerprintOf: (entry: ModelEntry) => fingerprintOf(entry, stamps, stampRule),
+      findEntries: (name) => this.#source.find(name),
+      keepPrevious: config.keepPrevious,
+      order: config.reload,
+      retries: config.fileSystemPollWaitSeconds > 0,
+    });
+    this.#source = new ModelSource({
+      models: config.models,
+      modelRepository: config.modelRepository,
+      modelConfigFile: config.modelConfigFile,
+      configPollMs: config.modelConfigFilePollWaitSeconds * 1000,
+      clock,
+      logger: this.#logger,
+      pollMs: Math.min(config.fileSystemPollWaitSeconds, config.reloadIntervalS) * 1000,
+      settleMs,
+      stampRule: () => stampRule,
+      announce: (name, entries) => {
+        const followed = this.#lifecycle.announce(name, entries);
+        if (!this.#isStarted) this.#atStart.push(followed);
+      },
+    });
+    this.#metrics = new MetricsPage(() => this.#collectMetrics());
+    this.service = new ModelService({
+      registry: this.#registry,
+      lifecycle: this.#lifecycle,
+      clock,
       modelControl: config.modelControl,
-      findEntries: async (name) => (await findAllModels(config)).filter((entry) => entry.name === name),
       metrics: () => this.#metrics.text(),
     });
   }
@@ -185,13 +236,12 @@ export class Runtime {
     // Ending threads inside the engine aborts the process; a caller who exits so blames no model for it.
     process.on('exit', this.#forgetCrashes);
     await requireProviders(this.#groups);
-    const byName = new Map<string, RepositoryEntry[]>();
-    for (const entry of await findAllModels(this.config)) {
-      byName.set(entry.name, [...(byName.get(entry.name) ?? []), entry]);
-    }
-    this.#logger.info({ models: byName.size }, 'loading models');
+    await this.#taken.removeLeftovers();
+    this.#logger.info('loading models');
+    await this.#source.start();
     // Why a model cannot be served is kept with it; the others go on.
-    await Promise.allSettled([...byName].map(([name, entries]) => this.service.loadEntries(name, entries)));
+    this.#isStarted = true;
+    await Promise.all(this.#atStart.splice(0));
   }
 
   /** Whether requests may come: no drain has begun and at least one version is ready. */
@@ -212,6 +262,38 @@ export class Runtime {
   /** All metrics in Prometheus' text format. */
   metrics(): Promise<string> {
     return this.service.metrics();
+  }
+
+  /**
+   * Loads a model of the configured places, or loads it again. Requests go on meanwhile.
+   *
+   * @param options.config settings as in `model.json` (its keys) that win over those of the model's files until the next
+   * load
+   * @throws SRV_MODEL_NOT_FOUND, SRV_BAD_CONFIG, or why it could not be loaded; what was served is served on then
+   */
+  async load(
+    model: string,
+    options: { readonly config?: Readonly<Record<string, unknown>> } = {},
+  ): Promise<void> {
+    const { config } = options;
+    const settings =
+      config && parseModelSettings(JSON.stringify(config), `the config of the load of '${model}'`);
+    await this.#lifecycle.load(model, settings);
+  }
+
+  /** Unloads all versions of a model, until it is loaded by `load` or a request. Waits for its running requests. */
+  async unload(model: string): Promise<void> {
+    await this.#lifecycle.unload(model);
+  }
+
+  /**
+   * Puts the version that served before in the place of the one that serves; at once with `keepPrevious`.
+   *
+   * @returns the version that serves now
+   * @throws SRV_MODEL_NOT_FOUND where there is none to go back to, or why it could not be loaded
+   */
+  async rollback(model: string): Promise<number> {
+    return this.#lifecycle.rollback(model);
   }
 
   /**
@@ -269,16 +351,19 @@ export class Runtime {
 
   async #close(): Promise<void> {
     this.service.drain();
+    this.#source.close();
+    this.#lifecycle.close();
     this.#stop.abort();
     await Promise.all([this.#preparer.close(), this.#upkeep.close()]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
     this.#scheduler.close();
-    for (const version of this.#registry.versions()) if (version.served) version.state = 'unloaded';
+    for (const version of this.#versions()) if (version.served) version.state = 'unloaded';
     await Promise.all(this.#groups.map((group) => group.close()));
-    for (const version of this.#registry.versions()) {
+    for (const version of this.#versions()) {
       await this.#mainInstance?.unload(version.id);
       version.served?.tables.close();
     }
+    await this.#taken.close();
     this.#slots.close();
     clearInterval(this.#holdLoop);
     this.#metrics.close();
@@ -297,7 +382,11 @@ export class Runtime {
   }
 
   #batchers(): readonly Batcher[] {
-    return this.#registry.versions().flatMap(({ served }) => (served ? [served.batcher] : []));
+    return this.#versions().flatMap(({ served }) => (served ? [served.batcher] : []));
+  }
+
+  #versions(): readonly ModelVersion[] {
+    return [...new Set([...this.#registry.versions(), ...this.#lifecycle.kept])];
   }
 
   #collectMetrics(): RuntimeMetrics {

@@ -5,6 +5,7 @@
  */
 import Type, { type Static } from 'typebox';
 import { type ProviderName, providerNames } from './providers.js';
+import { reloadableTypes } from './reloadable-types.js';
 
 /** The headings that help and documentation sort settings under. */
 export const settingGroups = [
@@ -112,6 +113,42 @@ export const runtimeSchema = Type.Object(
         group: 'Models',
         description:
           'How often the places of models are looked at for new versions, in seconds. 0: only at the start.',
+      },
+    ),
+    reloadableMeta: Type.Optional(
+      path({
+        defaultText: 'fluid_time_file in the directory of the model',
+        group: 'Models',
+        description:
+          'The stamp file of models that are overwritten in place: when it changes, they are taken over and loaded anew. One file may drive several models. Models with version directories need none.',
+      }),
+    ),
+    reloadableType: Type.Enum([...reloadableTypes], {
+      default: 'timestamp_ne',
+      group: 'Models',
+      description:
+        'What about the stamp file says that there is a new model: another time of change (timestamp_ne), a later one (timestamp_gt), another content (md5sum), another first word (revision), or nothing (none).',
+    }),
+    reloadIntervalS: int(
+      { minimum: 1, maximum: 2_147_483, default: 10 },
+      {
+        group: 'Models',
+        description:
+          'How often stamp files are looked at where the file system sends no events, in seconds. Where file_system_poll_wait_seconds is less, that counts.',
+      },
+    ),
+    reload: Type.Enum(['availability_first', 'resource_first'], {
+      default: 'availability_first',
+      group: 'Models',
+      description:
+        'Whether the old version of a model serves until the new one is ready, or is unloaded before it is loaded, for models that fit only once.',
+    }),
+    keepPrevious: int(
+      { minimum: 0, maximum: 100, default: 0 },
+      {
+        group: 'Models',
+        description:
+          'Versions of each model that stay loaded behind the one that is served, so that a rollback is instant.',
       },
     ),
     allowVersionLabelsForUnavailableModels: flag(false, {

@@ -395,7 +395,8 @@ export class ModelLifecycle {
   #mayTry(name: string, fingerprint: string): boolean {
     const now = this.#options.clock.now();
     for (const [key, failure] of this.#failures) {
-      if (key.startsWith(`${name}\n`) && failure.fingerprint === fingerprint) return failure.mayRetryAt <= now;
+      if (key.startsWith(`${name}\n`) && failure.fingerprint === fingerprint)
+        return failure.mayRetryAt <= now;
     }
     return true;
   }

@@ -15,12 +15,14 @@ import type { MainInstance } from '../instance/main-instance.js';
 import type { LoadMessage } from '../instance/messages.js';
 import type { SlotAllocator } from '../instance/slab.js';
 import { prefaultFile } from '../native/binding.js';
+import type { ModelEntry } from '../repository/layout.js';
 import type { Signature, TensorSpec } from '../tensor/tensor.js';
 import { planEmbeddings } from './embedding-plan.js';
 import { defaultPriority, type ModelVersion, type Served } from './model-version.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
+import type { Taken } from './taken-files.js';
 
 /** What a loader works with; all of it is shared by the versions of a runtime. */
 export interface ModelLoaderOptions {
@@ -36,6 +38,8 @@ export interface ModelLoaderOptions {
   readonly crashes: CrashMemory;
   /** Aborted when the runtime closes: loads that read for minutes end then. */
   readonly closing: AbortSignal;
+  /** Copies the files of a model that is overwritten in place; undefined for others. */
+  readonly takeOver: (entry: ModelEntry) => Promise<Taken | undefined>;
   /** Whether requests are served now, so that an instance that stands still is noticed. */
   readonly isServing: () => boolean;
 }
@@ -72,6 +76,7 @@ export class ModelLoader {
         error instanceof ServingError
           ? error
           : new ServingError('SRV_INTERNAL', messageOf(error), { cause: error });
+      await version.taken?.release();
       version.fail(reason);
       throw reason;
     }
@@ -101,6 +106,7 @@ export class ModelLoader {
     await Promise.all(served.groups.map((group) => group.unload(version.id)));
     await this.#options.mainInstance?.unload(version.id);
     served.tables.close();
+    await version.taken?.release();
     version.served = undefined;
   }
 
@@ -109,12 +115,16 @@ export class ModelLoader {
     const { settings } = version.entry;
     const label = labelOf(version);
     const groups = this.#groupsOf(version);
+    const taken = await this.#options.takeOver(version.entry);
+    version.taken = taken;
     const prepared = await preparer.prepare({
-      path: version.entry.modelFile,
+      path: taken?.file ?? version.entry.modelFile,
       executionProviders: [...new Set(groups.map((group) => group.device.provider))],
       prepacking: settings.prepacking ?? 'auto',
       prepared: settings.prepare === 'off' ? 'off' : 'on',
     });
+    // The prepared form is a copy itself.
+    if (prepared.form !== 'original') await taken?.release();
     const quarantine = this.#options.crashes.quarantineReason(prepared.digest);
     if (quarantine !== undefined) {
       throw new ServingError('SRV_MODEL_QUARANTINED', `model ${label} is quarantined: ${quarantine}`);

@@ -13,6 +13,7 @@ import type { PreparedModel } from './prepared-model.js';
 import { checkInputs, checkOutputs, type SignatureRules } from './signature-check.js';
 import { joinResults, splitRows } from './split-request.js';
 import type { StageTables } from './stage-tables.js';
+import type { Taken } from './taken-files.js';
 
 /** Priority of a request where neither it nor its model's settings name one. 1 is the most urgent; each level is worth a second of waiting. */
 export const defaultPriority = 5;
@@ -59,6 +60,8 @@ export class ModelVersion {
   /** Whether it is ready, and not given requests that name no version: it served before. */
   isKept = false;
   served: Served | undefined;
+  /** Copies of files that are overwritten in place; undefined for others. */
+  taken: Taken | undefined;
   #allOutputs: readonly number[] = [];
 
   constructor(entry: ModelEntry, id: number, clock: Clock, fingerprint = '') {

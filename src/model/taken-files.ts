@@ -42,7 +42,7 @@ export class TakenFiles {
 
   constructor(options: TakenFilesOptions) {
     this.#options = options;
-    this.#own = join(options.directory, encodeURIComponent(processIdentity(process.pid)));
+    this.#own = join(options.directory, processIdentity(process.pid));
   }
 
   /**
@@ -84,14 +84,15 @@ export class TakenFiles {
   /** Removes what processes that have ended left. */
   async removeLeftovers(): Promise<void> {
     for (const name of await readdir(this.#options.directory).catch(() => [] as string[])) {
-      if (isAlive(decodeURIComponent(name))) continue;
-      await rm(join(this.#options.directory, name), { recursive: true, force: true });
+      if (isAlive(name)) continue;
+      await rm(join(this.#options.directory, name), { recursive: true, force: true }).catch(() => undefined);
     }
   }
 
   /** Removes everything of this process. */
   async close(): Promise<void> {
-    await rm(this.#own, { recursive: true, force: true });
+    // Where the directory cannot be written nothing was taken.
+    await rm(this.#own, { recursive: true, force: true }).catch(() => undefined);
   }
 
   async #copy(

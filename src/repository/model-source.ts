@@ -7,7 +7,14 @@ import type { ModelOption } from '../config/schema.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
 import { newestChangeIn, settingsFilesIn, tablesOf } from './fingerprint.js';
-import { findAllModels, findOrExplain, type ModelEntry, type RepositoryEntry } from './layout.js';
+import {
+  findAllModels,
+  findOrExplain,
+  type ModelEntry,
+  type PlaceOptions,
+  type RepositoryEntry,
+} from './layout.js';
+import { readModelsConfig } from './models-config.js';
 import { PlacesWatch } from './places-watch.js';
 import { type StampRule, stampFileOf } from './stamp-file.js';
 
@@ -18,6 +25,9 @@ export const completeMarker = '_SUCCESS';
 export interface ModelSourceOptions {
   readonly models: readonly ModelOption[];
   readonly modelRepository: string | undefined;
+  /** A `models.config`, read again every `configPollMs` ms; 0: only at the start. */
+  readonly modelConfigFile: string | undefined;
+  readonly configPollMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Time between two looks at the file system, ms; 0: nothing is watched. */
@@ -34,7 +44,9 @@ export interface ModelSourceOptions {
 }
 
 interface Place {
-  readonly option: ModelOption;
+  /** Who says that there is a model. A child of the repository goes with its directory, one of a file with its line. */
+  readonly said: 'by option' | 'by file' | 'by repository';
+  options: PlaceOptions;
   entries: readonly RepositoryEntry[];
 }
 
@@ -45,6 +57,7 @@ export class ModelSource {
   readonly #watch: PlacesWatch | undefined;
   /** Places that are looked into now; true when they changed meanwhile. */
   readonly #looking = new Map<string, boolean>();
+  #configTimer: { cancel(): void } | undefined;
   #isClosed = false;
 
   constructor(options: ModelSourceOptions) {
@@ -65,18 +78,18 @@ export class ModelSource {
    * @throws SRV_IO where the repository cannot be read, SRV_BAD_CONFIG where two places have models of one name
    */
   async start(): Promise<void> {
-    const { models, modelRepository, announce } = this.#options;
+    const { models, modelRepository, modelConfigFile, announce } = this.#options;
     // Before looking: what comes while it looks is then seen as a change.
-    const children = modelRepository === undefined ? [] : await placesIn(modelRepository);
+    // What cannot be read is told by the search for models.
+    const children = modelRepository === undefined ? [] : await placesIn(modelRepository).catch(() => []);
+    const configured = modelConfigFile === undefined ? [] : await configuredPlaces(modelConfigFile);
     if (modelRepository !== undefined) this.#watch?.addDirectory(modelRepository);
-    const found = await findAllModels({ models, modelRepository });
-    for (const option of [...models, ...children.map((path) => ({ path }))]) {
-      const path = resolve(option.path);
-      const entries = found.filter((entry) => placeOf(entry, path));
-      this.#places.set(path, { option, entries });
-      this.#watchPlace(path, entries);
-    }
+    const found = await this.#findAll();
+    for (const { path, name } of models) this.#addPlace(path, 'by option', { name }, found);
+    for (const { path, options } of configured) this.#addPlace(path, 'by file', options, found);
+    for (const path of children) this.#addPlace(path, 'by repository', {}, found);
     for (const name of namesOf(found)) announce(name, ofName(found, name));
+    if (modelConfigFile !== undefined) this.#planConfigPoll(modelConfigFile);
   }
 
   /**
@@ -85,14 +98,70 @@ export class ModelSource {
    * @throws as `start`
    */
   async find(name: string): Promise<readonly RepositoryEntry[]> {
-    const { models, modelRepository } = this.#options;
-    return ofName(await findAllModels({ models, modelRepository }), name);
+    return ofName(await this.#findAll(), name);
+  }
+
+  /**
+   * Reads the `models.config` again: a new one takes the place of the old set.
+   *
+   * @throws SRV_BAD_CONFIG, SRV_IO; the old set is served on then
+   */
+  async readConfigAgain(): Promise<void> {
+    const { modelConfigFile } = this.#options;
+    if (modelConfigFile === undefined) return;
+    const configured = await configuredPlaces(modelConfigFile);
+    if (this.#isClosed) return;
+    for (const [path, place] of [...this.#places]) {
+      if (place.said === 'by file' && configured.every((other) => other.path !== path)) this.#dropPlace(path);
+    }
+    for (const { path, options } of configured) {
+      const place = this.#places.get(path);
+      if (place && JSON.stringify(place.options) === JSON.stringify(options)) continue;
+      if (place) place.options = options;
+      else this.#places.set(path, { said: 'by file', options, entries: [] });
+      void this.#lookInto(path);
+    }
   }
 
   /** Looks no longer; idempotent. */
   close(): void {
     this.#isClosed = true;
+    this.#configTimer?.cancel();
     this.#watch?.close();
+  }
+
+  #findAll(): Promise<RepositoryEntry[]> {
+    const { models, modelRepository, modelConfigFile } = this.#options;
+    return findAllModels({ models, modelRepository, modelConfigFile });
+  }
+
+  #addPlace(
+    place: string,
+    said: Place['said'],
+    options: PlaceOptions,
+    found: readonly RepositoryEntry[],
+  ): void {
+    const path = resolve(place);
+    const entries = found.filter((entry) => isAt(entry, path));
+    this.#places.set(path, { said, options, entries });
+    this.#watchPlace(path, entries);
+  }
+
+  #dropPlace(path: string): void {
+    const { entries } = this.#places.get(path)!;
+    this.#places.delete(path);
+    this.#watch?.remove(path);
+    for (const name of namesOf(entries)) this.#options.announce(name, undefined);
+  }
+
+  #planConfigPoll(file: string): void {
+    const { clock, configPollMs, logger } = this.#options;
+    if (configPollMs === 0 || this.#isClosed) return;
+    this.#configTimer = clock.setTimer(() => {
+      this.readConfigAgain()
+        .catch((error: unknown) => logger.error(`${messageOf(error)} The models of before are served on.`))
+        .finally(() => this.#planConfigPoll(file));
+    }, configPollMs);
   }
 
   async #lookForPlaces(directory: string): Promise<void> {
@@ -101,19 +170,12 @@ export class ModelSource {
       return undefined;
     });
     if (!paths || this.#isClosed) return;
-    const gone = [...this.#places.keys()].filter(
-      (path) => dirname(path) === directory && !paths.includes(path),
-    );
-    for (const path of gone) {
-      if (this.#options.models.some((option) => resolve(option.path) === path)) continue;
-      const { entries } = this.#places.get(path)!;
-      this.#places.delete(path);
-      this.#watch?.remove(path);
-      for (const name of namesOf(entries)) this.#options.announce(name, undefined);
+    for (const [path, { said }] of [...this.#places]) {
+      if (said === 'by repository' && !paths.includes(path)) this.#dropPlace(path);
     }
     for (const path of paths) {
       if (this.#places.has(path)) continue;
-      this.#places.set(path, { option: { path }, entries: [] });
+      this.#places.set(path, { said: 'by repository', options: {}, entries: [] });
       void this.#lookInto(path);
     }
   }
@@ -137,7 +199,7 @@ export class ModelSource {
   async #announcePlace(path: string): Promise<void> {
     const place = this.#places.get(path);
     if (!place || this.#isClosed) return;
-    const entries = await findOrExplain(place.option);
+    const entries = await findOrExplain(path, place.options);
     const restlessMs = await this.#restlessMs(entries);
     if (this.#isClosed || this.#places.get(path) !== place) return;
     this.#watchPlace(path, entries);
@@ -224,7 +286,7 @@ function ofName(entries: readonly RepositoryEntry[], name: string): readonly Rep
   return entries.filter((entry) => entry.name === name);
 }
 
-function placeOf(entry: RepositoryEntry, path: string): boolean {
+function isAt(entry: RepositoryEntry, path: string): boolean {
   return entry.error === undefined && extname(path).toLowerCase() === '.onnx'
     ? entry.modelFile === path
     : entry.directory === path;
@@ -240,6 +302,13 @@ function newestDirectoriesIn(table: string): readonly string[] {
   }
 }
 
+async function configuredPlaces(
+  file: string,
+): Promise<readonly { readonly path: string; readonly options: PlaceOptions }[]> {
+  const { models } = await readModelsConfig(resolve(file));
+  return models.map(({ basePath, line, ...options }) => ({ path: resolve(basePath), options }));
+}
+
 /** The children of a repository that may be models. */
 async function placesIn(directory: string): Promise<string[]> {
   const root = resolve(directory);
@@ -252,4 +321,3 @@ async function placesIn(directory: string): Promise<string[]> {
     .map((child) => join(root, child.name))
     .toSorted();
 }
-

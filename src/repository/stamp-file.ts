@@ -5,13 +5,8 @@
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import type { ReloadableType } from '../config/reloadable-types.js';
 import type { ModelEntry } from './layout.js';
-
-/** What about a stamp file says that there is a new model. */
-export const reloadableTypes = ['timestamp_ne', 'timestamp_gt', 'md5sum', 'revision', 'none'] as const;
-
-/** One of `reloadableTypes`. */
-export type ReloadableType = (typeof reloadableTypes)[number];
 
 /** A stamp file and how it is read. */
 export interface StampRule {

@@ -92,13 +92,21 @@ export interface InferenceService {
    */
   model(name: string, version?: number): ModelView;
   /**
-   * Loads, or loads again, a model of the repository.
+   * Loads, or loads again, a model of the repository. Settled when it is ready or has failed.
    *
-   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND, or why the load failed
+   * @param config the text of a `model.json`, whose keys win over those of the model's files until its next load
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND, SRV_BAD_CONFIG, or why the load failed
    */
-  loadModel(name: string): Promise<void>;
-  /** Unloads all versions of a model. Waits for its running requests. */
+  loadModel(name: string, config?: string): Promise<void>;
+  /** Unloads all versions of a model, until it is loaded by request. Waits for its running requests. */
   unloadModel(name: string): Promise<void>;
+  /**
+   * Puts the version that served before in the place of the one that serves.
+   *
+   * @returns the version that serves now
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND where there is none to go back to, or why it failed
+   */
+  rollbackModel(name: string): Promise<number>;
   /** Counts a request that was refused before `infer` was reached. */
   recordRefusal(model: string, version: number | undefined, protocol: string, code: ErrorCode): void;
   /** All metrics in Prometheus' text format. */

@@ -83,6 +83,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
       clock: systemClock,
       crashes: { quarantineReason: () => undefined, remember: () => 1 },
       isServing: () => false,
+      takeOver: async () => undefined,
     } as unknown as ModelLoaderOptions);
     const version = versionWithTable(directory, table);
     const everything = [...groups, mainInstance];
@@ -113,6 +114,7 @@ test('a load that verifies its tables ends when the runtime closes, and leaves n
     groups: [new FakeInstances()],
     preparer: { prepare: async () => prepared },
     crashes: { quarantineReason: () => undefined, remember: () => 1 },
+    takeOver: async () => undefined,
     closing: AbortSignal.abort(),
   } as unknown as ModelLoaderOptions);
   const version = versionWithTable(directory, table);

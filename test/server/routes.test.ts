@@ -219,12 +219,22 @@ test('load and unload of a model that is nowhere say so', async () => {
   assert.match(errorOf(unload), /failed to unload 'nowhere'/);
 });
 
-test('a load that brings its own configuration is refused with the parameter named', async () => {
-  const answer = await call(`${url}/v2/repository/models/scale/load`, {
-    body: { parameters: { config: '{}' } },
-  });
-  assert.equal(answer.status, 400);
-  assert.match(errorOf(answer), /config/);
+test('a load may bring settings, which hold until the next load; other parameters are refused by name', async () => {
+  const load = (parameters: object): ReturnType<typeof call> =>
+    call(`${url}/v2/repository/models/scale/load`, { body: { parameters } });
+  const config = async (): Promise<number> =>
+    json<{ max_batch_size: number }>(await call(`${url}/v2/models/scale/config`)).max_batch_size;
+  assert.equal((await load({ config: '{"max_batch_size": 3}' })).status, 200);
+  assert.equal(await config(), 3);
+  const files = await load({ 'file:1/model.onnx': 'AAAA' });
+  assert.equal(files.status, 400);
+  assert.match(errorOf(files), /file:1\/model\.onnx/);
+  const misspelt = await load({ config: '{"max_batch_sise": 3}' });
+  assert.match(errorOf(misspelt), /max_batch_sise: unknown key.*max_batch_size/);
+  assert.equal((await load({ config: 3 })).status, 400);
+  assert.equal(await config(), 3);
+  assert.equal((await load({})).status, 200);
+  assert.notEqual(await config(), 3);
 });
 
 test('query strings and a trailing slash change nothing', async () => {

@@ -73,20 +73,35 @@ function addRepositoryRoutes(add: AddRoute, service: InferenceService): void {
     return models.filter(({ state }) => ready !== true || state === 'ready').map(indexEntryOf);
   });
   add('POST', '/v2/repository/models/:model/load', async ({ params, body }) => {
-    const { parameters } = readJson(body);
-    if (parameters && Object.keys(parameters).length > 0) {
-      throw new ServingError(
-        'SRV_BAD_REQUEST',
-        `load: the parameters ${Object.keys(parameters)} are not supported; the model is loaded as it lies in the repository`,
-      );
-    }
-    await service.loadModel((params as ModelParams).model);
+    await service.loadModel((params as ModelParams).model, settingsOf(readJson(body).parameters));
     return '';
   });
   add('POST', '/v2/repository/models/:model/unload', async ({ params }) => {
     await service.unloadModel((params as ModelParams).model);
     return '';
   });
+  add('POST', '/v2/repository/models/:model/rollback', async ({ params }) => {
+    const { model } = params as ModelParams;
+    return { name: model, version: String(await service.rollbackModel(model)) };
+  });
+}
+
+/** The text of a `model.json` in the parameters of a load; undefined without any. */
+function settingsOf(parameters: object = {}): string | undefined {
+  const others = Object.keys(parameters).filter((name) => name !== 'config');
+  if (others.length > 0) {
+    throw new ServingError(
+      'SRV_BAD_REQUEST',
+      `load: the parameters ${others} are not supported; expected "config" alone, the text of a model.json`,
+    );
+  }
+  const { config } = parameters as { readonly config?: unknown };
+  if (config === undefined) return undefined;
+  if (typeof config === 'string') return config;
+  throw new ServingError(
+    'SRV_BAD_REQUEST',
+    `load: expected the text of a model.json in "config", got ${typeof config}`,
+  );
 }
 
 function viewOf(service: InferenceService, params: unknown): ReturnType<InferenceService['model']> {
