@@ -414,6 +414,7 @@ export class Runtime {
       slabBytes: this.#slots.bytes,
       refusals: this.service.refusals,
       upkeep: this.#upkeep.counts,
+      lifecycle: this.#lifecycle.counts,
     };
   }
 }

@@ -1,16 +1,23 @@
 import type { VersionState } from './version.js';
 
+/** What tells one state of a version from another. */
+export interface Fingerprint {
+  /** Differs where the files of the version, or what it works with, do. */
+  readonly content: string;
+  /** Differs where its settings do. */
+  readonly settings: string;
+}
+
 /** A version that ought to be served. */
 export interface AnnouncedVersion {
   readonly version: number;
-  /** Differs where the content of the version does. */
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint;
 }
 
 /** A version that is held, in whatever state. */
 export interface HeldVersion {
   readonly version: number;
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint;
   readonly state: VersionState;
 }
 
@@ -20,8 +27,13 @@ export interface LoadRules {
   readonly isForced: boolean;
   /** Contents that were rolled back from: they are not loaded again by themselves. */
   readonly rejected: ReadonlySet<string>;
-  /** Whether a content that failed may be tried now. */
-  readonly mayRetry: (fingerprint: string) => boolean;
+  /** Whether a version that failed may be tried now. */
+  readonly mayRetry: (announced: AnnouncedVersion) => boolean;
+}
+
+/** Whether two fingerprints are of one state. */
+export function isSameState(a: Fingerprint, b: Fingerprint): boolean {
+  return a.content === b.content && a.settings === b.settings;
 }
 
 /** The announced versions that have to be loaded now. */
@@ -31,10 +43,10 @@ export function versionsToLoad<Announced extends AnnouncedVersion>(
   { isForced, rejected, mayRetry }: LoadRules,
 ): readonly Announced[] {
   if (isForced) return announced;
-  return announced.filter(({ version, fingerprint }) => {
-    if (rejected.has(fingerprint)) return false;
-    const same = held.find((other) => other.version === version && other.fingerprint === fingerprint);
-    return same?.state !== 'ready' && mayRetry(fingerprint);
+  return announced.filter((one) => {
+    if (rejected.has(one.fingerprint.content)) return false;
+    const same = held.find((other) => isSame(one, other));
+    return same?.state !== 'ready' && mayRetry(one);
   });
 }
 
@@ -54,11 +66,10 @@ export function obsoleteVersions<Held extends HeldVersion>(
   const ready = held.filter(({ state }) => state === 'ready');
   if (announced === undefined) return ready;
   const isWanted = (one: HeldVersion): boolean =>
-    announced.some(
-      (other) =>
-        other.version === one.version &&
-        other.fingerprint === one.fingerprint &&
-        !rejected.has(one.fingerprint),
-    );
+    !rejected.has(one.fingerprint.content) && announced.some((other) => isSame(one, other));
   return ready.some(isWanted) ? ready.filter((one) => !isWanted(one)) : [];
+}
+
+function isSame(a: AnnouncedVersion, b: AnnouncedVersion): boolean {
+  return a.version === b.version && isSameState(a.fingerprint, b.fingerprint);
 }

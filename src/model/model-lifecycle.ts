@@ -7,7 +7,7 @@
 import type { Clock } from '../batching/clock.js';
 import type { ModelSettings } from '../config/model-settings.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
-import { obsoleteVersions, versionsToLoad } from '../lifecycle/policy.js';
+import { type Fingerprint, isSameState, obsoleteVersions, versionsToLoad } from '../lifecycle/policy.js';
 import { retryPauseMs } from '../lifecycle/retry.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
@@ -25,7 +25,7 @@ export interface ModelLifecycleOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** What tells one content of a version from another. */
-  readonly fingerprintOf: (entry: ModelEntry) => Promise<string>;
+  readonly fingerprintOf: (entry: ModelEntry) => Promise<Fingerprint>;
   /** Looks a model up in the configured places again. */
   readonly findEntries: (name: string) => Promise<readonly RepositoryEntry[]>;
   /** Versions of each model that stay loaded behind the one that is served, for a rollback. */
@@ -47,11 +47,11 @@ export interface LifecycleCounts {
 interface Announced {
   readonly entry: ModelEntry;
   readonly version: number;
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint;
 }
 
 interface Failure {
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint;
   readonly failures: number;
   readonly mayRetryAt: number;
 }
@@ -178,11 +178,11 @@ export class ModelLifecycle {
       }
       const rejected = this.#rejected.get(name) ?? new Set();
       const target =
-        this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint)) ??
+        this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint.content)) ??
         (await this.#loadOlder(name, current, rejected));
-      for (const one of current) rejected.add(one.fingerprint);
+      for (const one of current) rejected.add(one.fingerprint.content);
       this.#rejected.set(name, rejected);
-      rejected.delete(target.fingerprint);
+      rejected.delete(target.fingerprint.content);
       this.#serve(target);
       await this.#retire(current.filter((one) => one !== target));
       this.#counts.rolledBack += 1;
@@ -247,7 +247,7 @@ export class ModelLifecycle {
     const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
       isForced,
       rejected,
-      mayRetry: (fingerprint) => this.#mayTry(name, fingerprint),
+      mayRetry: ({ version, fingerprint }) => this.#mayTry(`${name}\n${version}`, fingerprint),
     });
     const before = registry.versionsOf(name);
     if (order === 'resource_first' && toLoad.length > 0) {
@@ -362,7 +362,8 @@ export class ModelLifecycle {
       .toSorted((a, b) => b.version - a.version);
     for (const entry of older) {
       const fingerprint = await this.#options.fingerprintOf(entry);
-      if (!rejected.has(fingerprint)) return this.#load({ entry, version: entry.version, fingerprint });
+      if (!rejected.has(fingerprint.content))
+        return this.#load({ entry, version: entry.version, fingerprint });
     }
     throw new ServingError(
       'SRV_MODEL_NOT_FOUND',
@@ -392,19 +393,17 @@ export class ModelLifecycle {
     this.#options.logger.info({ model: name }, 'its place is gone; the model is not known any more');
   }
 
-  #mayTry(name: string, fingerprint: string): boolean {
-    const now = this.#options.clock.now();
-    for (const [key, failure] of this.#failures) {
-      if (key.startsWith(`${name}\n`) && failure.fingerprint === fingerprint)
-        return failure.mayRetryAt <= now;
-    }
-    return true;
+  #mayTry(key: string, fingerprint: Fingerprint): boolean {
+    const failure = this.#failures.get(key);
+    if (!failure || !isSameState(failure.fingerprint, fingerprint)) return true;
+    return failure.mayRetryAt <= this.#options.clock.now();
   }
 
   #noteFailure(version: ModelVersion, reason: ServingError): void {
     const key = keyOf(version);
     const before = this.#failures.get(key);
-    const failures = before?.fingerprint === version.fingerprint ? before.failures + 1 : 1;
+    const isSame = before && isSameState(before.fingerprint, version.fingerprint);
+    const failures = isSame ? before.failures + 1 : 1;
     const isLasting = lastingCodes.includes(reason.code) || !this.#options.retries;
     const pauseMs = isLasting ? Number.POSITIVE_INFINITY : retryPauseMs(failures);
     this.#failures.set(key, {

@@ -4,6 +4,7 @@ import type { JobRequest, JobResult, SubmittedJob } from '../batching/job.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { InstanceGroup } from '../instance/instance-group.js';
 import { LeaseCounter } from '../lifecycle/lease.js';
+import type { Fingerprint } from '../lifecycle/policy.js';
 import type { VersionState } from '../lifecycle/version.js';
 import { ModelStats } from '../observe/model-stats.js';
 import type { ModelEntry } from '../repository/layout.js';
@@ -48,7 +49,7 @@ export class ModelVersion {
   /** Identity within this process; never reused. */
   readonly id: number;
   /** Differs from that of another version of its number where the content does. */
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint;
   readonly stats = new ModelStats();
   readonly leases = new LeaseCounter();
   readonly #clock: Clock;
@@ -64,7 +65,12 @@ export class ModelVersion {
   taken: Taken | undefined;
   #allOutputs: readonly number[] = [];
 
-  constructor(entry: ModelEntry, id: number, clock: Clock, fingerprint = '') {
+  constructor(
+    entry: ModelEntry,
+    id: number,
+    clock: Clock,
+    fingerprint: Fingerprint = { content: '', settings: '' },
+  ) {
     this.entry = entry;
     this.id = id;
     this.fingerprint = fingerprint;

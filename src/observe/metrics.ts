@@ -32,6 +32,13 @@ export interface RuntimeMetrics {
     readonly compacted: number;
     readonly notCompacted: number;
   };
+  /** What has become of loads. */
+  readonly lifecycle: {
+    readonly loaded: number;
+    readonly failed: number;
+    readonly unloaded: number;
+    readonly rolledBack: number;
+  };
 }
 
 interface BusySample {
@@ -59,7 +66,7 @@ export class MetricsPage {
     const numbers = this.#collect();
     const lines: string[] = [];
     this.#writeRequests(lines, numbers);
-    this.#writeUpkeep(lines, numbers);
+    this.#writeCounts(lines, numbers);
     this.#writeDevices(lines, numbers);
     return `${lines.join('\n')}\n${await this.#registry.metrics()}`;
   }
@@ -140,7 +147,7 @@ export class MetricsPage {
     lines.push(`onnx_serving_slab_bytes ${slabBytes}`);
   }
 
-  #writeUpkeep(lines: string[], { upkeep }: RuntimeMetrics): void {
+  #writeCounts(lines: string[], { upkeep, lifecycle }: RuntimeMetrics): void {
     const write = (name: string, help: string, results: Readonly<Record<string, number>>): void => {
       head(lines, name, 'counter', help);
       for (const [result, count] of Object.entries(results)) {
@@ -157,6 +164,14 @@ export class MetricsPage {
       'Chains of deltas that were folded in the background, by result: done or failed.',
       { done: upkeep.compacted, failed: upkeep.notCompacted },
     );
+    write('onnx_serving_loads_total', 'Loads of versions, by result: ready or failed.', {
+      ready: lifecycle.loaded,
+      failed: lifecycle.failed,
+    });
+    head(lines, 'onnx_serving_unloads_total', 'counter', 'Versions that were unloaded.');
+    lines.push(`onnx_serving_unloads_total ${lifecycle.unloaded}`);
+    head(lines, 'onnx_serving_rollbacks_total', 'counter', 'Rollbacks to an earlier version.');
+    lines.push(`onnx_serving_rollbacks_total ${lifecycle.rolledBack}`);
   }
 
   #writeDevices(lines: string[], { devices }: RuntimeMetrics): void {

@@ -2,6 +2,7 @@
 import { type BigIntStats, existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
+import type { Fingerprint } from '../lifecycle/policy.js';
 import type { ModelEntry } from './layout.js';
 import { type StampReader, type StampRule, stampFileOf } from './stamp-file.js';
 
@@ -19,8 +20,8 @@ export async function fingerprintOf(
   entry: ModelEntry,
   stamps: StampReader,
   rule: StampRule,
-): Promise<string> {
-  const parts: string[] = [JSON.stringify(entry.settings)];
+): Promise<Fingerprint> {
+  const parts: string[] = [];
   const stampFile = stampFileOf(entry, rule);
   if (stampFile !== undefined) {
     parts.push(`stamp ${(await stampOf(stampFile, stamps, rule)) ?? 'absent'}`);
@@ -28,7 +29,7 @@ export async function fingerprintOf(
     parts.push(...(await filesIn(dirname(entry.modelFile))));
   }
   for (const table of tablesOf(entry)) parts.push(`${table} ${await newestVersionIn(table)}`);
-  return parts.join('\n');
+  return { content: parts.join('\n'), settings: JSON.stringify(entry.settings) };
 }
 
 async function stampOf(file: string, stamps: StampReader, rule: StampRule): Promise<string | undefined> {

@@ -84,6 +84,8 @@ export class ModelSource {
     const children = modelRepository === undefined ? [] : await placesIn(modelRepository).catch(() => []);
     const configured = modelConfigFile === undefined ? [] : await configuredPlaces(modelConfigFile);
     if (modelRepository !== undefined) this.#watch?.addDirectory(modelRepository);
+    for (const { path } of [...models, ...configured]) this.#watchPlace(path, []);
+    for (const path of children) this.#watchPlace(path, []);
     const found = await this.#findAll();
     for (const { path, name } of models) this.#addPlace(path, 'by option', { name }, found);
     for (const { path, options } of configured) this.#addPlace(path, 'by file', options, found);
@@ -119,6 +121,7 @@ export class ModelSource {
       if (place && JSON.stringify(place.options) === JSON.stringify(options)) continue;
       if (place) place.options = options;
       else this.#places.set(path, { said: 'by file', options, entries: [] });
+      this.#watchPlace(path, place?.entries ?? []);
       void this.#lookInto(path);
     }
   }
@@ -176,6 +179,7 @@ export class ModelSource {
     for (const path of paths) {
       if (this.#places.has(path)) continue;
       this.#places.set(path, { said: 'by repository', options: {}, entries: [] });
+      this.#watchPlace(path, []);
       void this.#lookInto(path);
     }
   }
@@ -248,7 +252,8 @@ export class ModelSource {
     return undefined;
   }
 
-  #watchPlace(path: string, entries: readonly RepositoryEntry[]): void {
+  #watchPlace(place: string, entries: readonly RepositoryEntry[]): void {
+    const path = resolve(place);
     const paths = new Set<string>();
     if (extname(path).toLowerCase() !== '.onnx') {
       paths.add(path);

@@ -28,8 +28,10 @@ const mostShare = 0.005;
 /** Events of one change come in groups. */
 const eventPauseMs = 10;
 
-interface Place extends WatchedPlace {
-  print: string;
+interface Place {
+  readonly path: string;
+  /** What was last seen of each of its paths. */
+  readonly prints: Map<string, string>;
 }
 
 /**
@@ -53,15 +55,18 @@ export class PlacesWatch {
     this.#planPoll(options.pollMs);
   }
 
-  /** Watches a place from its present state on, instead of what was watched of it before. */
+  /**
+   * Watches a place by these paths. What was watched of it already is compared with what was seen of it last, so that
+   * no change is lost that happens while it is looked into.
+   */
   set(place: WatchedPlace): void {
     if (this.#isClosed) return;
     const path = resolve(place.path);
-    const before = this.#places.get(path);
-    this.#places.set(path, { ...place, path, print: printOf(place.paths) });
-    const kept = new Set(place.paths);
-    for (const old of before?.paths ?? []) if (!kept.has(old)) this.#unwatch(old);
-    for (const watched of place.paths) this.#watch(watched);
+    const before = this.#places.get(path)?.prints;
+    const prints = new Map(place.paths.map((one) => [one, before?.get(one) ?? printOf(one)]));
+    this.#places.set(path, { path, prints });
+    for (const old of before?.keys() ?? []) if (!prints.has(old)) this.#unwatch(old);
+    for (const watched of prints.keys()) this.#watch(watched);
   }
 
   /** Watches no longer. */
@@ -70,7 +75,7 @@ export class PlacesWatch {
     const before = this.#places.get(path);
     if (!before) return;
     this.#places.delete(path);
-    for (const watched of before.paths) this.#unwatch(watched);
+    for (const watched of before.prints.keys()) this.#unwatch(watched);
   }
 
   /** Watches which children a directory has. */
@@ -109,7 +114,7 @@ export class PlacesWatch {
   }
 
   #unwatch(path: string): void {
-    const isUsed = [...this.#places.values()].some(({ paths }) => paths.includes(path));
+    const isUsed = [...this.#places.values()].some(({ prints }) => prints.has(path));
     if (isUsed || this.#directories.has(path)) return;
     this.#watchers.get(path)?.close();
     this.#watchers.delete(path);
@@ -143,34 +148,39 @@ export class PlacesWatch {
     }
     for (const place of [...this.#places.values()]) {
       if (this.#isClosed) break;
-      files += place.paths.length;
+      files += place.prints.size;
       if (files > filesAtOnce) {
         files = 0;
         tookMs += performance.now() - startedAt;
         await new Promise<void>((resume) => this.#options.clock.atTurnEnd(resume));
         startedAt = performance.now();
       }
-      const print = printOf(place.paths);
-      if (print === place.print || this.#places.get(place.path) !== place) continue;
-      place.print = print;
-      for (const path of place.paths) this.#watch(path);
+      if (this.#places.get(place.path) !== place || !this.#hasChanged(place)) continue;
       this.#options.onChange(place.path);
     }
     return tookMs + performance.now() - startedAt;
   }
+
+  #hasChanged({ prints }: Place): boolean {
+    let hasChanged = false;
+    for (const [path, before] of prints) {
+      const now = printOf(path);
+      if (now === before) continue;
+      hasChanged = true;
+      prints.set(path, now);
+      this.#watch(path);
+    }
+    return hasChanged;
+  }
 }
 
-function printOf(paths: readonly string[]): string {
-  let print = '';
-  for (const path of paths) {
-    try {
-      const facts = statSync(path, { throwIfNoEntry: false });
-      print += facts ? `${facts.ino} ${facts.size} ${facts.mtimeMs};` : ';';
-    } catch (error) {
-      print += `${(error as NodeJS.ErrnoException).code};`;
-    }
+function printOf(path: string): string {
+  try {
+    const facts = statSync(path, { throwIfNoEntry: false });
+    return facts ? `${facts.ino} ${facts.size} ${facts.mtimeMs}` : '';
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
   }
-  return print;
 }
 
 function childrenOf(directory: string): string {

@@ -1,0 +1,290 @@
+/** Models, stamps and tables that change on disk while a runtime serves them. */
+import assert from 'node:assert/strict';
+import { mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { RuntimeOptions } from '../src/config/schema.js';
+import type { ServingError } from '../src/errors.js';
+import { writeOnnxModel } from '../src/model/onnx-writer.js';
+import type { ModelStatus } from '../src/server/service.js';
+import { tensor } from '../src/tensor/tensor.js';
+import { concatModel, countedRows, makeTable, rowOf } from './support/embedding-models.js';
+import { type OpenedRuntime, openWith, type ServedModel } from './support/served.js';
+import { placeModel, placeVersion, scaleModel } from './support/test-models.js';
+import { until } from './support/until.js';
+
+interface Opened extends OpenedRuntime {
+  /** The factor of the scale model that answers. */
+  factor(model: string, version?: number): Promise<number>;
+  statusOf(model: string): readonly ModelStatus[];
+}
+
+async function open(
+  t: TestContext,
+  models: Readonly<Record<string, ServedModel>> = { other: scaleModel(7) },
+  options: RuntimeOptions = {},
+): Promise<Opened> {
+  const opened = await openWith(models, options);
+  t.after(opened.close);
+  const { runtime } = opened;
+  return {
+    ...opened,
+    factor: async (model, version) => {
+      const { outputs } = await runtime.infer(
+        model,
+        { x: tensor('FP32', [1, 4], [1, 1, 1, 1]) },
+        version === undefined ? {} : { version },
+      );
+      return Number(outputs.y!.data[0]);
+    },
+    statusOf: (model) => runtime.listModels().filter(({ name }) => name === model),
+  };
+}
+
+/** Puts a version beside the others in one step, as a publisher does. */
+function publish(repository: string, name: string, version: number, bytes: Uint8Array): void {
+  const staging = join(repository, '.staging');
+  mkdirSync(staging, { recursive: true });
+  writeFileSync(join(staging, 'model.onnx'), bytes);
+  mkdirSync(join(repository, name), { recursive: true });
+  renameSync(staging, join(repository, name, String(version)));
+}
+
+const scale = (factor: number): Uint8Array => writeOnnxModel(scaleModel(factor));
+
+test('a version that is put beside the others takes their place, and a caller never notices', async (t) => {
+  const { repository, factor, statusOf } = await open(t);
+  publish(repository, 'm', 1, scale(1));
+  await until('a new model is served', async () => (await factor('m').catch(() => 0)) === 1);
+  let isOver = false;
+  const seen = new Set<number>();
+  const caller = (async () => {
+    while (!isOver) seen.add(await factor('m'));
+  })();
+  for (const version of [2, 3]) {
+    publish(repository, 'm', version, scale(version));
+    await until(`version ${version} is served`, () => seen.has(version));
+  }
+  isOver = true;
+  await caller;
+  assert.deepEqual([...seen], [1, 2, 3]);
+  assert.deepEqual(
+    statusOf('m').map(({ version, state }) => [version, state]),
+    [
+      [1, 'unloaded'],
+      [2, 'unloaded'],
+      [3, 'ready'],
+    ],
+  );
+  rmSync(join(repository, 'm'), { recursive: true });
+  await until('the model is not known any more', () => statusOf('m').length === 0);
+  await assert.rejects(factor('m'), { code: 'SRV_MODEL_NOT_FOUND' });
+  assert.equal(await factor('other'), 7);
+});
+
+test('a version that cannot be served leaves the one before, and says why, until a better one comes', async (t) => {
+  const { repository, factor, statusOf } = await open(t);
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  publish(repository, 'm', 2, Buffer.from('this is no model'));
+  await until('its failure is listed', () => statusOf('m').some(({ state }) => state === 'failed'));
+  assert.equal(await factor('m'), 1);
+  assert.match(statusOf('m').find(({ version }) => version === 2)!.reason!, /2\/model\.onnx/);
+  writeFileSync(join(repository, 'm/2/model.onnx'), scale(2));
+  await until('its new content is served', async () => (await factor('m')) === 2);
+});
+
+test('a directory that is filled bit by bit is not taken before it has been left alone', async (t) => {
+  const { repository, factor, statusOf } = await open(t);
+  const bytes = scale(5);
+  const file = join(repository, 'm/1/model.onnx');
+  mkdirSync(join(repository, 'm/1'), { recursive: true });
+  for (let end = 0; end < bytes.length; end += 8) {
+    writeFileSync(file, bytes.subarray(0, end));
+    await new Promise((resume) => setTimeout(resume, 20));
+  }
+  writeFileSync(file, bytes);
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 5);
+  assert.deepEqual(
+    statusOf('m').map(({ state, reason }) => [state, reason]),
+    [['ready', undefined]],
+  );
+});
+
+test('of a flood of versions the newest is loaded, and not every one', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  for (let version = 1; version <= 40; version++) publish(repository, 'm', version, scale(version));
+  await until('the newest is served', async () => (await factor('m').catch(() => 0)) === 40);
+  const loads = Number(/onnx_serving_loads_total\{result="ready"\} (\d+)/.exec(await runtime.metrics())![1]);
+  assert.ok(loads <= 10, `${loads} loads`);
+});
+
+for (const type of ['timestamp_ne', 'timestamp_gt', 'md5sum', 'revision'] as const) {
+  test(`a model that is overwritten in place is loaded when its stamp says so: ${type}`, async (t) => {
+    const { repository, factor, statusOf } = await open(t, { m: scaleModel(1) }, { reloadableType: type });
+    const stamp = join(repository, 'm/fluid_time_file');
+    const file = join(repository, 'm/model.onnx');
+    const touch = (turn: number): void => {
+      writeFileSync(stamp, `${turn}\n`);
+      utimesSync(stamp, turn, turn);
+    };
+    for (const turn of [2, 3]) {
+      writeFileSync(file, scale(turn));
+      assert.equal(await factor('m'), turn - 1, 'without a stamp nothing happens');
+      touch(turn);
+      await until('the new content is served', async () => (await factor('m')) === turn);
+    }
+    // Half a model, and the rest of it soon after.
+    writeFileSync(file, scale(4).subarray(0, 40));
+    touch(4);
+    await new Promise((resume) => setTimeout(resume, 50));
+    writeFileSync(file, scale(4));
+    await until('the whole model is served', async () => (await factor('m')) === 4);
+    assert.deepEqual(
+      statusOf('m').map(({ version, state, reason }) => [version, state, reason]),
+      [[1, 'ready', undefined]],
+    );
+    // What is served does not lie in the directory any more.
+    writeFileSync(file, 'this is no model');
+    assert.equal(await factor('m'), 4);
+    if (type !== 'timestamp_gt') return;
+    touch(1);
+    writeFileSync(file, scale(9));
+    touch(2);
+    await new Promise((resume) => setTimeout(resume, 1500));
+    assert.equal(await factor('m'), 4, 'a clock that goes backwards changes nothing');
+  });
+}
+
+test('one stamp file drives several models, and none of them with the type none', async (t) => {
+  const first = await open(t);
+  const stamp = join(first.directory, 'stamp');
+  for (const [reloadableType, expected] of [
+    ['timestamp_ne', [5, 6]],
+    ['none', [1, 2]],
+  ] as const) {
+    const { repository, factor } = await open(
+      t,
+      { a: scaleModel(1), b: scaleModel(2) },
+      { reloadableMeta: stamp, reloadableType },
+    );
+    placeModel(repository, 'a', scaleModel(5));
+    placeModel(repository, 'b', scaleModel(6));
+    writeFileSync(stamp, expected.join());
+    if (reloadableType === 'none') await new Promise((resume) => setTimeout(resume, 1500));
+    await until('both are as they ought to be', async () => {
+      return (await factor('a')) === expected[0] && (await factor('b')) === expected[1];
+    });
+  }
+});
+
+test('a rollback to a version that was kept is instant, and what was rolled back from does not come again', async (t) => {
+  const { repository, factor, runtime, statusOf } = await open(t, undefined, { keepPrevious: 1 });
+  for (const version of [1, 2, 3]) {
+    publish(repository, 'm', version, scale(version));
+    await until(`version ${version} is served`, async () => (await factor('m').catch(() => 0)) === version);
+  }
+  await until('the first one is gone', () => statusOf('m')[0]!.state === 'unloaded');
+  assert.equal(await factor('m', 2), 2, 'a version that is kept answers to its number');
+  assert.equal(await runtime.rollback('m'), 2);
+  assert.equal(await factor('m'), 2);
+  // Something happens to the directory, and the newest version there is the one that was bad.
+  writeFileSync(join(repository, 'm/model.json'), '{"max_batch_size": 8}');
+  await new Promise((resume) => setTimeout(resume, 1500));
+  assert.equal(await factor('m'), 2);
+  publish(repository, 'm', 4, scale(4));
+  await until('a version that is newer is served', async () => (await factor('m')) === 4);
+});
+
+test('a rollback without a kept version loads the one before, and says when there is none', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  for (const version of [1, 2]) publish(repository, 'm', version, scale(version));
+  await until('the newest is served', async () => (await factor('m').catch(() => 0)) === 2);
+  assert.equal(await runtime.rollback('m'), 1);
+  assert.equal(await factor('m'), 1);
+  await assert.rejects(runtime.rollback('m'), (error: ServingError) => {
+    assert.equal(error.code, 'SRV_MODEL_NOT_FOUND');
+    assert.match(error.message, /no earlier version is kept \(keep_previous 0\).*served are \[1\]/);
+    return true;
+  });
+  await assert.rejects(runtime.rollback('nobody'), { code: 'SRV_MODEL_NOT_FOUND' });
+  await runtime.load('m');
+  assert.equal(await factor('m'), 2, 'a load that is asked for takes the newest');
+});
+
+test('a model overwritten in place can be rolled back too', async (t) => {
+  const { repository, factor, runtime } = await open(t, { m: scaleModel(1) }, { keepPrevious: 1 });
+  writeFileSync(join(repository, 'm/model.onnx'), scale(2));
+  writeFileSync(join(repository, 'm/fluid_time_file'), '');
+  await until('the new content is served', async () => (await factor('m')) === 2);
+  assert.equal(await runtime.rollback('m'), 1);
+  assert.equal(await factor('m'), 1);
+});
+
+test('a model that was unloaded by request stays so, whatever comes, until it is loaded', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  await runtime.unload('m');
+  publish(repository, 'm', 2, scale(2));
+  await new Promise((resume) => setTimeout(resume, 1500));
+  await assert.rejects(factor('m'), { code: 'SRV_MODEL_NOT_READY' });
+  await runtime.load('m', { config: { max_batch_size: 2 } });
+  assert.equal(await factor('m'), 2);
+  assert.equal(runtime.service.model('m').maxBatchSize, 2);
+});
+
+test('with resource_first the old version makes room before the new one is loaded', async (t) => {
+  const { repository, factor, runtime } = await open(t, undefined, { reload: 'resource_first' });
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  publish(repository, 'm', 2, scale(2));
+  await until('the new one is served', async () => (await factor('m').catch(() => 0)) === 2);
+  assert.ok(runtime.isReady);
+});
+
+test('a delta of a table is used as soon as its manifest is there, with the session of before', async (t) => {
+  const dim = 2;
+  const { repository, runtime, directory } = await open(t);
+  const table = join(directory, 'table');
+  await makeTable(table, countedRows(10, dim));
+  placeModel(repository, 'm', concatModel(dim), { embeddings: [{ table, ids: 'ids', target: 'rows' }] });
+  const rowOfKey = async (key: number): Promise<number[]> => {
+    const { outputs } = await runtime.infer('m', {
+      dense: tensor('FP32', [1, 2], [0, 0]),
+      ids: tensor('INT64', [1], [BigInt(key)]),
+    });
+    return [...(outputs.y!.data as Float32Array)].slice(0, dim);
+  };
+  await until('it is served', async () => (await rowOfKey(3).catch(() => []))[0] === 3);
+  const { loadMs } = runtime.service.model('m');
+  for (const value of [103, 203]) {
+    await makeTable(table, { 3: rowOf(value, dim) }, { mode: 'delta' });
+    await until('the delta is used', async () => (await rowOfKey(3))[0] === value);
+    assert.deepEqual(await rowOfKey(4), rowOf(4, dim));
+  }
+  assert.ok(loadMs! > 0);
+});
+
+test('a load that fails for want of its table is tried again, and works once the table is there', async (t) => {
+  const { repository, runtime, directory, statusOf } = await open(t);
+  const table = join(directory, 'late');
+  placeModel(repository, 'm', concatModel(2), { embeddings: [{ table, ids: 'ids', target: 'rows' }] });
+  await until('it has failed', () => statusOf('m')[0]?.error?.code === 'SRV_TABLE_NOT_FOUND');
+  await makeTable(table, countedRows(3, 2));
+  await until('it is served', () => statusOf('m')[0]?.state === 'ready');
+  assert.ok(runtime.isReady);
+});
+
+test('where nothing is watched nothing changes by itself', async (t) => {
+  const { repository, factor, runtime } = await open(
+    t,
+    { other: scaleModel(7) },
+    { fileSystemPollWaitSeconds: 0 },
+  );
+  placeVersion(repository, 'm', 1, scaleModel(1));
+  await new Promise((resume) => setTimeout(resume, 1000));
+  await assert.rejects(factor('m'), { code: 'SRV_MODEL_NOT_FOUND' });
+  await runtime.load('m');
+  assert.equal(await factor('m'), 1);
+});
