@@ -13,6 +13,7 @@ import { openGroups, requireProviders } from './instance/device-groups.js';
 import type { InstanceGroup } from './instance/instance-group.js';
 import { MainInstance } from './instance/main-instance.js';
 import { type SlabMemory, SlotAllocator } from './instance/slab.js';
+import { MemoryState, StateFile } from './lifecycle/state-file.js';
 import { ModelLifecycle } from './model/model-lifecycle.js';
 import { ModelLoader } from './model/model-loader.js';
 import { ModelRegistry } from './model/model-registry.js';
@@ -188,6 +189,8 @@ export class Runtime {
       compactFrom: config.compactTables,
       logger: this.#logger,
     });
+    const state =
+      config.stateFile === undefined ? new MemoryState() : new StateFile(config.stateFile, this.#logger);
     const stamps = new StampReader();
     this.#lifecycle = new ModelLifecycle({
       registry: this.#registry,
@@ -200,6 +203,7 @@ export class Runtime {
       keepPrevious: config.keepPrevious,
       order: config.reload,
       retries: config.fileSystemPollWaitSeconds > 0,
+      state,
     });
     this.#source = new ModelSource({
       models: config.models,

@@ -55,6 +55,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     'batching',
     'instance',
     'repository',
+    'lifecycle',
     'config',
     'tensor',
     'sparse',

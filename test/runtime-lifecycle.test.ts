@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { RuntimeOptions } from '../src/config/schema.js';
 import type { ServingError } from '../src/errors.js';
 import { writeOnnxModel } from '../src/model/onnx-writer.js';
+import { openRuntime } from '../src/runtime.js';
 import type { ModelStatus } from '../src/server/service.js';
 import { tensor } from '../src/tensor/tensor.js';
 import { concatModel, countedRows, makeTable, rowOf } from './support/embedding-models.js';
@@ -287,4 +288,63 @@ test('where nothing is watched nothing changes by itself', async (t) => {
   await assert.rejects(factor('m'), { code: 'SRV_MODEL_NOT_FOUND' });
   await runtime.load('m');
   assert.equal(await factor('m'), 1);
+});
+
+test('what was asked for at run time outlives a restart: unloads, rollbacks, settings of loads', async (t) => {
+  const first = await open(t);
+  const { repository, directory } = first;
+  const stateFile = join(directory, 'state.json');
+  const options = { modelRepository: repository, cacheDir: join(directory, 'cache'), threads: 1, stateFile };
+  placeVersion(repository, 'back', 1, scaleModel(1));
+  placeVersion(repository, 'back', 2, scaleModel(2));
+  placeModel(repository, 'gone', scaleModel(3));
+  placeModel(repository, 'set', scaleModel(4));
+  const before = await openRuntime(options);
+  assert.equal(await before.rollback('back'), 1);
+  await before.unload('gone');
+  await before.load('set', { config: { max_batch_size: 5 } });
+  await before.close();
+  const after = await openRuntime(options);
+  t.after(() => after.close());
+  const ready = after.listModels().filter(({ state }) => state === 'ready');
+  assert.deepEqual(ready.map(({ name, version }) => `${name} ${version}`).toSorted(), [
+    'back 1',
+    'other 1',
+    'set 1',
+  ]);
+  assert.equal(after.service.model('set').maxBatchSize, 5);
+  await after.load('gone');
+  await after.load('back');
+  assert.equal(after.service.model('back').version, 2);
+});
+
+test('a models.config that is read again takes the place of the old set', async (t) => {
+  const { repository, directory } = await open(t);
+  const file = join(directory, 'models.config');
+  const config = (...names: string[]): string =>
+    `model_config_list { ${names.map((name) => `config { name: "${name}" base_path: "${repository}/${name}" }`).join(' ')} }`;
+  for (const [at, name] of ['a', 'b', 'c'].entries()) placeVersion(repository, name, 1, scaleModel(at + 1));
+  writeFileSync(file, config('a', 'b'));
+  const runtime = await openRuntime({
+    modelConfigFile: file,
+    modelConfigFilePollWaitSeconds: 1,
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+  });
+  t.after(() => runtime.close());
+  const ready = (): string[] =>
+    runtime
+      .listModels()
+      .filter(({ state }) => state === 'ready')
+      .map(({ name }) => name);
+  assert.deepEqual(ready(), ['a', 'b']);
+  writeFileSync(file, 'model_config_list { config { name: ');
+  await new Promise((resume) => setTimeout(resume, 1500));
+  assert.deepEqual(ready(), ['a', 'b'], 'a file that cannot be read changes nothing');
+  writeFileSync(file, config('b', 'c'));
+  await until('the new set is served', () => ready().join() === 'b,c');
+  assert.deepEqual(
+    runtime.listModels().map(({ name }) => name),
+    ['b', 'c'],
+  );
 });

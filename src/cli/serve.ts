@@ -1,7 +1,8 @@
 /** `serve`: settings, then models, then the port; after that it waits for a signal and drains. */
+import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { isLoopback, loadServeConfig, type Surroundings } from '../config/load.js';
 import type { RuntimeOptions, ServeConfig, ServerOptions } from '../config/schema.js';
 import type { FlagTexts } from '../config/sources.js';
@@ -64,7 +65,8 @@ export async function serve<Runtime extends ServedRuntime>(
   world: ServeWorld<Runtime>,
 ): Promise<ServeOutcome> {
   const config = loadServeConfig({ flags, surroundings: world.surroundings });
-  const runtimeOptions = await withModels(config, world.workingDir);
+  const placed = await withModels(config, world.workingDir);
+  const runtimeOptions = placed && withState(placed);
   if (!runtimeOptions) {
     world.stderr.write(nothingGivenText);
     return 'nothing-to-serve';
@@ -130,6 +132,15 @@ async function serveModels<Runtime extends ServedRuntime>(
   }
   logger.info({ signal: await stop.first }, 'draining');
   return drain(app, runtime, config.runtime, world, stop, logger);
+}
+
+/** A server keeps what is asked for at run time for the next one on the same places. */
+function withState(options: RuntimeOptions): RuntimeOptions {
+  if (options.stateFile !== undefined || options.cacheDir === undefined) return options;
+  const { models = [], modelRepository, modelConfigFile } = options;
+  const places = [models.map(({ path, name }) => [resolve(path), name]), modelRepository, modelConfigFile];
+  const name = createHash('sha256').update(JSON.stringify(places)).digest('hex').slice(0, 16);
+  return { ...options, stateFile: join(options.cacheDir, 'state', `${name}.json`) };
 }
 
 /** The runtime's options with `./models` where no place was given; undefined where that is missing too. */

@@ -143,6 +143,15 @@ export const runtimeSchema = Type.Object(
       description:
         'Whether the old version of a model serves until the new one is ready, or is unloaded before it is loaded, for models that fit only once.',
     }),
+    stateFile: Type.Optional(
+      path({
+        defaultText:
+          'in serve one for each set of places, in the directory state of cache_dir; none when embedded',
+        group: 'Models',
+        description:
+          'Where it is kept what was asked for at run time, so that it outlives a restart: unloads, rollbacks, settings of loads, labels, weights.',
+      }),
+    ),
     keepPrevious: int(
       { minimum: 0, maximum: 100, default: 0 },
       {

@@ -9,6 +9,7 @@ import type { ModelSettings } from '../config/model-settings.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
 import { type Fingerprint, isSameState, obsoleteVersions, versionsToLoad } from '../lifecycle/policy.js';
 import { retryPauseMs } from '../lifecycle/retry.js';
+import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
 import type { ModelLoader } from './model-loader.js';
@@ -34,6 +35,8 @@ export interface ModelLifecycleOptions {
   readonly order: 'availability_first' | 'resource_first';
   /** Whether loads that failed are tried again by themselves. */
   readonly retries: boolean;
+  /** Keeps what was asked for at run time: unloads, rollbacks, settings. */
+  readonly state: StateStore;
 }
 
 /** What has become of loads, for the metrics. */
@@ -54,6 +57,23 @@ interface Failure {
   readonly fingerprint: Fingerprint;
   readonly failures: number;
   readonly mayRetryAt: number;
+}
+
+/** The name of what a lifecycle keeps in the state. */
+const statePart = 'models';
+
+interface KeptState {
+  /** Models that were unloaded by request. */
+  readonly unloaded: readonly string[];
+  /** Digests of contents that were rolled back from, by model. */
+  readonly rejected: Readonly<Record<string, readonly string[]>>;
+  /** Settings given with a load, by model. */
+  readonly settings: Readonly<Record<string, ModelSettings>>;
+}
+
+function keptState(value: unknown): KeptState {
+  const { unloaded = [], rejected = {}, settings = {} } = (value ?? {}) as Partial<KeptState>;
+  return { unloaded, rejected, settings };
 }
 
 /** Versions of a model that are over and still listed. */
@@ -92,6 +112,10 @@ export class ModelLifecycle {
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
+    const kept = keptState(options.state.get(statePart));
+    for (const name of kept.unloaded) this.#unloaded.add(name);
+    for (const [name, digests] of Object.entries(kept.rejected)) this.#rejected.set(name, new Set(digests));
+    for (const [name, settings] of Object.entries(kept.settings)) this.#overrides.set(name, settings);
   }
 
   get counts(): LifecycleCounts {
@@ -111,7 +135,10 @@ export class ModelLifecycle {
    */
   async announce(name: string, entries: readonly RepositoryEntry[] | undefined): Promise<void> {
     this.#announced.set(name, entries);
-    if (this.#unloaded.has(name)) return;
+    if (this.#unloaded.has(name)) {
+      this.#options.logger.info({ model: name }, `model ${name} stays unloaded, as was asked for`);
+      return;
+    }
     // Why a model cannot be served is kept with it; the source goes on.
     await this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
   }
@@ -136,6 +163,7 @@ export class ModelLifecycle {
       this.#rejected.delete(name);
       if (settings) this.#overrides.set(name, settings);
       else this.#overrides.delete(name);
+      this.#keepState();
       await this.#follow(name, true);
     });
   }
@@ -152,6 +180,7 @@ export class ModelLifecycle {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
       }
       this.#unloaded.add(name);
+      this.#keepState();
       this.#forgetFailures(name);
       const kept = this.#kept.get(name) ?? [];
       this.#kept.delete(name);
@@ -183,6 +212,7 @@ export class ModelLifecycle {
       for (const one of current) rejected.add(one.fingerprint.content);
       this.#rejected.set(name, rejected);
       rejected.delete(target.fingerprint.content);
+      this.#keepState();
       this.#serve(target);
       await this.#retire(current.filter((one) => one !== target));
       this.#counts.rolledBack += 1;
@@ -249,11 +279,13 @@ export class ModelLifecycle {
       rejected,
       mayRetry: ({ version, fingerprint }) => this.#mayTry(`${name}\n${version}`, fingerprint),
     });
+    const fallback = toLoad.length === 0 ? await this.#fallback(name, entries, rejected) : undefined;
     const before = registry.versionsOf(name);
     if (order === 'resource_first' && toLoad.length > 0) {
       await Promise.all(before.map((version) => this.#unload(version)));
     }
-    const results = await Promise.allSettled(toLoad.map((one) => this.#load(one)));
+    const loads = fallback ? [fallback] : toLoad;
+    const results = await Promise.allSettled(loads.map((one) => this.#load(one)));
     const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
     const replaced = before.filter(
       (version) => version.state === 'ready' && !registry.versionsOf(name).includes(version),
@@ -265,6 +297,37 @@ export class ModelLifecycle {
     if (failed) throw failed.reason;
     const first = broken[0];
     if (announced?.length === 0 && first) throw first.error;
+  }
+
+  /** What to load where all that is wanted was rolled back from and nothing is served, as after a restart. */
+  async #fallback(
+    name: string,
+    entries: readonly RepositoryEntry[] | undefined,
+    rejected: Set<string>,
+  ): Promise<Announced | undefined> {
+    if (!entries || rejected.size === 0 || this.#options.registry.readyVersions(name).length > 0)
+      return undefined;
+    const sound = entries
+      .filter((entry) => entry.error === undefined)
+      .toSorted((a, b) => b.version - a.version);
+    let newest: Announced | undefined;
+    for (const entry of sound) {
+      const one = { entry, version: entry.version, fingerprint: await this.#options.fingerprintOf(entry) };
+      newest ??= one;
+      if (!rejected.has(one.fingerprint.content)) return one;
+    }
+    // It is all there is: better than nothing.
+    rejected.clear();
+    return newest;
+  }
+
+  #keepState(): void {
+    const rejected = [...this.#rejected].filter(([, contents]) => contents.size > 0);
+    this.#options.state.set(statePart, {
+      unloaded: [...this.#unloaded],
+      rejected: Object.fromEntries(rejected.map(([name, contents]) => [name, [...contents]])),
+      settings: Object.fromEntries(this.#overrides),
+    } satisfies KeptState);
   }
 
   /** Versions that are over stay listed for a while, for operators; the number of a model's versions has no end. */
@@ -387,6 +450,7 @@ export class ModelLifecycle {
     this.#kept.delete(name);
     this.#rejected.delete(name);
     this.#overrides.delete(name);
+    this.#keepState();
     this.#forgetFailures(name);
     await Promise.all(kept.map((version) => this.#unload(version)));
     this.#options.registry.remove(name);

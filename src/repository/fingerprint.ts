@@ -1,4 +1,5 @@
 /** What tells one content of a model from another without reading it: names, sizes and times of its files. */
+import { createHash } from 'node:crypto';
 import { type BigIntStats, existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -29,7 +30,8 @@ export async function fingerprintOf(
     parts.push(...(await filesIn(dirname(entry.modelFile))));
   }
   for (const table of tablesOf(entry)) parts.push(`${table} ${await newestVersionIn(table)}`);
-  return { content: parts.join('\n'), settings: JSON.stringify(entry.settings) };
+  const content = createHash('sha256').update(parts.join('\n')).digest('base64url');
+  return { content, settings: JSON.stringify(entry.settings) };
 }
 
 async function stampOf(file: string, stamps: StampReader, rule: StampRule): Promise<string | undefined> {
