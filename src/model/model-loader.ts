@@ -23,6 +23,7 @@ import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
+import { checkTritonTensors } from './triton-check.js';
 
 /** What a loader works with; all of it is shared by the versions of a runtime. */
 export interface ModelLoaderOptions {
@@ -167,6 +168,13 @@ export class ModelLoader {
       label,
     );
     const signature = { inputs: plan.inputs, outputs: network.outputs };
+    checkTritonTensors(version.entry.tritonConfig, {
+      label,
+      graph: prepared.signature,
+      signature,
+      anyRank: new Set(prepared.anyRank),
+      hasStages: plan.stages.length > 0,
+    });
     const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
     const canMerge = plan.canMerge && mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
     const wantedPadding = paddedInputs(signature, plan.stageInputs, settings.padding ?? {}, label);

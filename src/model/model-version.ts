@@ -8,6 +8,7 @@ import type { Fingerprint } from '../lifecycle/policy.js';
 import type { VersionState } from '../lifecycle/version.js';
 import { ModelStats } from '../observe/model-stats.js';
 import type { ModelEntry } from '../repository/layout.js';
+import { policyJson } from '../repository/version-policy.js';
 import type { InferCall } from '../server/service.js';
 import type { EmbeddingPlan } from './embedding-plan.js';
 import type { PreparedModel } from './prepared-model.js';
@@ -83,6 +84,11 @@ export class ModelVersion {
 
   get version(): number {
     return this.entry.version;
+  }
+
+  /** Which versions of its model are wanted, in the JSON form of Triton's message. */
+  get policyJson(): object {
+    return policyJson(this.entry.policy);
   }
 
   /** Opens the version for requests. */
