@@ -1,6 +1,6 @@
 /**
  * Every field of Triton's `ModelConfig`, and what becomes of it here: used, known and without effect, or refused because
- * leaving it out would give other answers. `docs/models.md` is printed from this table.
+ * leaving it out would give other answers. The table of `docs/models.md` is printed from it.
  */
 import { booleanOf, type Fields } from './text-fields.js';
 import type { TextValue } from './text-proto.js';
@@ -165,7 +165,7 @@ export const tritonFields = {
         type: 'enum',
         names: ['KIND_AUTO', 'KIND_GPU', 'KIND_CPU', 'KIND_MODEL'],
         used: 'KIND_CPU, KIND_GPU: cpu and gpu_ids of the model; KIND_AUTO: all devices',
-        ignored: 'all devices of the server run the model',
+        ignored: 'with KIND_MODEL, all devices of the server run the model',
         isMoot: isWord('KIND_AUTO', 'KIND_GPU', 'KIND_CPU'),
       },
       count: {
