@@ -238,6 +238,7 @@ export class ModelLoader {
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
       enoughRows: settings.preferredBatchSize && Math.min(...settings.preferredBatchSize),
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
+      maxQueueSizes: byPriority(settings, 'max_queue_size'),
       weight: settings.weight ?? 1,
       scheduler: this.#options.scheduler,
       slots: this.#options.slots,
@@ -258,6 +259,7 @@ export class ModelLoader {
       requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
       defaultPriority: settings.defaultPriority ?? defaultPriority,
       priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
+      timeoutsMs: byPriority(settings, 'request_timeout_ms'),
       loadMs: Math.max(...loadTimes),
       sessionKey,
     });
@@ -285,6 +287,18 @@ export class ModelLoader {
       `the settings of ${version.name} leave it no device; there are [${this.#options.groups.map((group) => group.device.name)}]`,
     );
   }
+}
+
+/** What the queue policies of a model's settings say of one thing, by priority; undefined where they say nothing of it. */
+function byPriority(
+  { queuePolicies = {} }: ModelSettings,
+  key: 'max_queue_size' | 'request_timeout_ms',
+): ReadonlyMap<number, number> | undefined {
+  const values = Object.entries(queuePolicies).flatMap(([priority, policy]): [number, number][] => {
+    const value = policy[key];
+    return value === undefined ? [] : [[Number(priority), value]];
+  });
+  return values.length === 0 ? undefined : new Map(values);
 }
 
 function labelOf(version: ModelVersion): string {

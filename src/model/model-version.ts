@@ -38,6 +38,8 @@ export interface Served {
   /** Priority of a request that names none, or one above `priorityLevels`. */
   readonly defaultPriority: number;
   readonly priorityLevels: number;
+  /** How long a request of a priority may wait in place of `requestTimeoutMs`, for some priorities. */
+  readonly timeoutsMs: ReadonlyMap<number, number> | undefined;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
@@ -122,7 +124,8 @@ export class ModelVersion {
         `the request was withdrawn: ${messageOf(request.signal.reason)}`,
       );
     }
-    const timeoutMs = request.timeoutMs || served.requestTimeoutMs;
+    const priority = priorityOf(request.priority, served);
+    const timeoutMs = request.timeoutMs || (served.timeoutsMs?.get(priority) ?? served.requestTimeoutMs);
     const job: JobRequest = {
       inputs: plan ? plan.encode(checked.inputs) : checked.inputs,
       rows: checked.rows,
@@ -130,7 +133,7 @@ export class ModelVersion {
       fetch,
       shapeKey: checked.shapeKey,
       length: checked.length,
-      priority: priorityOf(request.priority, served),
+      priority,
       deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,
       origin: request.origin,

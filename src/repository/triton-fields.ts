@@ -64,14 +64,14 @@ const queuePolicy = {
   },
   default_timeout_microseconds: {
     ...whole,
-    used: 'request_timeout_ms of the model',
+    used: 'request_timeout_ms',
   },
   allow_timeout_override: {
     type: 'boolean',
     ignored: 'the timeout that a request names always counts',
     isMoot: (value) => booleanOf(value) === true,
   },
-  max_queue_size: { ...whole, used: "max_queue_size of the model; 0: the server's" },
+  max_queue_size: { ...whole, used: 'max_queue_size; 0: as if it were not there' },
 } as const satisfies Fields;
 
 /** The fields of `ModelConfig`. */
@@ -143,11 +143,11 @@ export const tritonFields = {
         used: 'priority_levels of the model: a request with a higher number has the default',
       },
       default_priority_level: { ...whole, used: 'default_priority of the model' },
-      default_queue_policy: { type: queuePolicy },
+      default_queue_policy: { type: queuePolicy, used: 'for the model as a whole:' },
       priority_queue_policy: {
-        type: {},
+        type: { key: whole, value: { type: queuePolicy } },
         isRepeated: true,
-        ignored: 'default_queue_policy holds for requests of every priority',
+        used: 'queue_policies of the model: for the requests of one priority:',
       },
     },
     used: 'merging itself is decided by a trial: batching in model.json overrides',
