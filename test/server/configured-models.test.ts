@@ -1,6 +1,6 @@
 /** Models that another server's files describe, served: TF Serving's models.config and Triton's repository. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import type { Logger } from '../../src/observe/logger.js';
 import { openRuntime } from '../../src/runtime.js';
 import { type Tensor, tensor } from '../../src/tensor/tensor.js';
 import { makeDirectory, placeVersion, removeDirectory, scaleModel } from '../support/test-models.js';
+import { until } from '../support/until.js';
 
 function directoryOf(t: TestContext): string {
   const directory = makeDirectory('configured');
@@ -68,6 +69,61 @@ test('the models of a models.config are served in their versions, under their la
     ),
     lines.join('\n'),
   );
+});
+
+test('a new models.config replaces the old one while serving, and a broken one changes nothing', async (t) => {
+  const directory = directoryOf(t);
+  for (const version of [1, 2, 3]) placeVersion(directory, 'ranker', version, scaleModel(version));
+  const modelConfigFile = join(directory, 'models.config');
+  const write = (...configs: string[]): void => {
+    const text = configs.map((config) => `config { ${config} }`).join('\n');
+    writeFileSync(`${modelConfigFile}.new`, `model_config_list {\n${text}\n}`);
+    renameSync(`${modelConfigFile}.new`, modelConfigFile);
+  };
+  const policy = (...versions: number[]): string =>
+    `model_version_policy { specific { ${versions.map((version) => `versions: ${version}`).join(' ')} } }`;
+  const label = (version: number): string => `version_labels { key: "stable" value: ${version} }`;
+  write(
+    `name: "a" base_path: "ranker" ${policy(1, 2)} ${label(1)}`,
+    `name: "b" base_path: "ranker" ${policy(3)} ${label(3)}`,
+  );
+  const lines: string[] = [];
+  await using runtime = await openRuntime(
+    {
+      modelConfigFile,
+      modelConfigFilePollWaitSeconds: 1,
+      fileSystemPollWaitSeconds: 1,
+      cacheDir: join(directory, 'cache'),
+      threads: 1,
+    },
+    { logger: keepingLogger(lines) },
+  );
+  const ready = (): string =>
+    runtime
+      .listModels()
+      .filter(({ state }) => state === 'ready')
+      .map(({ name, version }) => `${name}${version}`)
+      .toSorted()
+      .join(' ');
+  assert.equal(ready(), 'a1 a2 b3');
+  assert.equal((await runtime.infer('a', row, { label: 'stable' })).version, 1);
+
+  write(
+    `name: "a" base_path: "ranker" ${policy(1, 2)} ${label(2)}`,
+    `name: "b" base_path: "ranker" ${policy(3)} ${label(3)}`,
+  );
+  await until('the label moves', () => runtime.labels('a').stable === 2);
+  assert.equal((await runtime.infer('a', row, { label: 'stable' })).version, 2);
+  assert.equal(ready(), 'a1 a2 b3');
+
+  writeFileSync(modelConfigFile, 'model_config_list { config { name: "a"');
+  await until('the broken file is told', () => lines.some((line) => /models\.config:1:\d+: /.test(line)));
+  assert.equal(ready(), 'a1 a2 b3');
+
+  write(`name: "a" base_path: "ranker" ${policy(3)} ${label(3)}`, 'name: "c" base_path: "ranker"');
+  await until('the new set is served', () => ready() === 'a3 c3' && runtime.labels('a').stable === 3);
+  assert.equal((await runtime.infer('a', row, { label: 'stable' })).version, 3);
+  await assert.rejects(runtime.infer('b', row), { code: 'SRV_MODEL_NOT_FOUND' });
 });
 
 test('a label for a version that is not served is logged; allowed, it stands for it all the same', async (t) => {
