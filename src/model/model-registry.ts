@@ -2,7 +2,7 @@ import { labelProblem } from '../config/version-labels.js';
 import { ServingError } from '../errors.js';
 import type { BrokenEntry } from '../repository/layout.js';
 import type { ModelVersion } from './model-version.js';
-import { VersionLabels, type WaitingLabel } from './version-labels.js';
+import { type KeptLabels, VersionLabels, type WaitingLabel } from './version-labels.js';
 
 interface Model {
   /** By version number. */
@@ -14,14 +14,26 @@ interface Model {
   readonly labels: VersionLabels;
 }
 
+/** What a registry may be told. */
+export interface ModelRegistryOptions {
+  /** Whether configured labels may point to versions that are not ready. @default false */
+  readonly allowUnavailableLabels?: boolean;
+  /** The labels of an earlier process, by model. @default none */
+  readonly keptLabels?: Readonly<Record<string, KeptLabels>>;
+  /** Called with the labels of all models when some have changed. */
+  readonly onLabels?: (labels: Readonly<Record<string, KeptLabels>>) => void;
+}
+
 /** All versions that are known, by name. */
 export class ModelRegistry {
   readonly #models = new Map<string, Model>();
-  readonly #allowUnavailableLabels: boolean;
+  readonly #options: ModelRegistryOptions;
+  /** Labels of models that are not known yet. */
+  readonly #keptLabels: Map<string, KeptLabels>;
 
-  /** @param options.allowUnavailableLabels whether configured labels may point to versions that are not ready */
-  constructor({ allowUnavailableLabels = false }: { readonly allowUnavailableLabels?: boolean } = {}) {
-    this.#allowUnavailableLabels = allowUnavailableLabels;
+  constructor(options: ModelRegistryOptions = {}) {
+    this.#options = options;
+    this.#keptLabels = new Map(Object.entries(options.keptLabels ?? {}));
   }
 
   /** Adds a version, in the place of one of the same number. */
@@ -42,7 +54,9 @@ export class ModelRegistry {
 
   /** Forgets a model. */
   remove(name: string): void {
+    const hadLabels = this.#models.get(name)?.labels.kept() !== undefined;
     this.#models.delete(name);
+    if (hadLabels) this.#tellLabels();
   }
 
   /** To be called when versions of a model have become ready, or stopped to be. */
@@ -52,7 +66,7 @@ export class ModelRegistry {
     model.ready = [...model.versions.values()]
       .filter((version) => version.state === 'ready' && !version.isKept)
       .sort((a, b) => b.version - a.version);
-    model.labels.settle(model.ready);
+    if (model.labels.settle(model.ready)) this.#tellLabels();
   }
 
   /**
@@ -61,9 +75,11 @@ export class ModelRegistry {
    */
   configureLabels(name: string, labels: Readonly<Record<string, number>>): void {
     const model = this.#model(name);
+    const before = JSON.stringify(model.labels.kept());
     model.labels.configure(labels);
-    if (this.#allowUnavailableLabels) model.labels.settleAll();
+    if (this.#options.allowUnavailableLabels) model.labels.settleAll();
     else model.labels.settle(model.ready);
+    if (JSON.stringify(model.labels.kept()) !== before) this.#tellLabels();
   }
 
   /** The versions of a model by label. */
@@ -90,6 +106,7 @@ export class ModelRegistry {
       if (version !== null) this.find(name, version);
     }
     for (const [label, version] of Object.entries(changes)) model.labels.set(label, version);
+    this.#tellLabels();
   }
 
   has(name: string): boolean {
@@ -143,6 +160,15 @@ export class ModelRegistry {
     throw notReady(name, what, model, version);
   }
 
+  #tellLabels(): void {
+    if (!this.#options.onLabels) return;
+    const known = [...this.#models].flatMap(([name, { labels }]): [string, KeptLabels][] => {
+      const kept = labels.kept();
+      return kept ? [[name, kept]] : [];
+    });
+    this.#options.onLabels(Object.fromEntries([...this.#keptLabels, ...known]));
+  }
+
   #known(name: string): Model {
     const model = this.#models.get(name);
     if (model) return model;
@@ -152,7 +178,9 @@ export class ModelRegistry {
   #model(name: string): Model {
     let model = this.#models.get(name);
     if (!model) {
-      model = { versions: new Map(), broken: [], ready: [], labels: new VersionLabels() };
+      const labels = new VersionLabels(this.#keptLabels.get(name));
+      this.#keptLabels.delete(name);
+      model = { versions: new Map(), broken: [], ready: [], labels };
       this.#models.set(name, model);
     }
     return model;

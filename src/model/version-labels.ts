@@ -1,3 +1,4 @@
+import { isKeyed } from '../config/problems.js';
 import type { ModelVersion } from './model-version.js';
 
 /** A label that is configured for a version which is not ready yet. */
@@ -6,15 +7,56 @@ export interface WaitingLabel {
   readonly version: number;
 }
 
+/** The labels of a model as plain data, so that they outlive the process. Versions by label. */
+export interface KeptLabels {
+  readonly versions: Readonly<Record<string, number>>;
+  /** What the configuration said when they were so. */
+  readonly configured: Readonly<Record<string, number>>;
+  readonly waiting: Readonly<Record<string, number>>;
+}
+
+/** The labels of models in any JSON value; what has another form is left out. */
+export function readKeptLabels(value: unknown): Record<string, KeptLabels> {
+  if (!isKeyed(value)) return {};
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, kept]): [string, KeptLabels][] =>
+      isKeyed(kept) && [kept.versions, kept.configured, kept.waiting].every(isVersions)
+        ? [[name, kept as unknown as KeptLabels]]
+        : [],
+    ),
+  );
+}
+
+function isVersions(value: unknown): boolean {
+  return isKeyed(value) && Object.values(value).every((version) => Number.isSafeInteger(version));
+}
+
 /**
  * The labels of one model. A label points to the version that it was given, also when that version is not ready any
  * more: a caller who asks for `stable` must not be answered by another version than the one that somebody chose.
  */
 export class VersionLabels {
-  readonly #versions = new Map<string, number>();
+  readonly #versions: Map<string, number> = new Map();
   /** What the configuration said last, and what of it waits for a version to be ready. */
   #configured: Readonly<Record<string, number>> = {};
-  readonly #waiting = new Map<string, number>();
+  readonly #waiting: Map<string, number> = new Map();
+
+  constructor(kept?: KeptLabels) {
+    if (!kept) return;
+    this.#versions = new Map(Object.entries(kept.versions));
+    this.#configured = kept.configured;
+    this.#waiting = new Map(Object.entries(kept.waiting));
+  }
+
+  /** Them as plain data; undefined where there is nothing to keep. */
+  kept(): KeptLabels | undefined {
+    const kept = {
+      versions: this.all(),
+      configured: this.#configured,
+      waiting: Object.fromEntries(this.#waiting),
+    };
+    return Object.values(kept).some((labels) => Object.keys(labels).length > 0) ? kept : undefined;
+  }
 
   /** The version of a label; undefined where it points to none. */
   versionOf(label: string): number | undefined {
@@ -58,11 +100,15 @@ export class VersionLabels {
     this.#configured = labels;
   }
 
-  /** Moves the labels that wait for one of these versions. */
-  settle(ready: readonly ModelVersion[]): void {
+  /** Moves the labels that wait for one of these versions; returns whether there was one. */
+  settle(ready: readonly ModelVersion[]): boolean {
+    let isMoved = false;
     for (const [label, version] of this.#waiting) {
-      if (ready.some((one) => one.version === version)) this.set(label, version);
+      if (!ready.some((one) => one.version === version)) continue;
+      this.set(label, version);
+      isMoved = true;
     }
+    return isMoved;
   }
 
   /** Moves all labels that wait, whether their version is ready or not. */

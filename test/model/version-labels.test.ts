@@ -4,6 +4,7 @@ import { systemClock } from '../../src/batching/clock.js';
 import { ServingError } from '../../src/errors.js';
 import { ModelRegistry } from '../../src/model/model-registry.js';
 import { ModelVersion } from '../../src/model/model-version.js';
+import { type KeptLabels, readKeptLabels } from '../../src/model/version-labels.js';
 import type { ModelEntry } from '../../src/repository/layout.js';
 
 /** A registry whose model `m` has these ready versions. */
@@ -148,4 +149,35 @@ test('with labels for unavailable versions allowed, a configured label points at
   registry.configureLabels('m', { stable: 2 });
   assert.deepEqual(registry.labelsOf('m'), { stable: 2 });
   assert.throws(() => registry.find('m', undefined, 'stable'), { code: 'SRV_MODEL_NOT_READY' });
+});
+
+test('labels outlive the process: what was moved, what waits, and what the configuration had said', () => {
+  let kept: Readonly<Record<string, KeptLabels>> = {};
+  const onLabels = (labels: typeof kept): void => {
+    kept = JSON.parse(JSON.stringify(labels)) as typeof kept;
+  };
+  const before = withVersions(new ModelRegistry({ onLabels }), [1, 2]);
+  before.configureLabels('m', { stable: 1, next: 3 });
+  before.setLabels('m', { stable: 2 });
+
+  const after = new ModelRegistry({ keptLabels: readKeptLabels(kept), onLabels });
+  after.configureLabels('other', { only: 1 });
+  assert.deepEqual(Object.keys(kept).toSorted(), ['m', 'other'], 'a model that is still to come is kept');
+  after.configureLabels('m', { stable: 1, next: 3 });
+  assert.throws(() => after.find('m', undefined, 'stable'), { code: 'SRV_MODEL_NOT_READY' });
+  withVersions(after, [1, 2]);
+  assert.deepEqual(after.labelsOf('m'), { stable: 2 });
+  makeReady(after, 3);
+  assert.deepEqual(after.labelsOf('m'), { next: 3, stable: 2 });
+  assert.deepEqual(kept.m?.waiting, {});
+  after.configureLabels('m', { stable: 3 });
+  assert.deepEqual(after.labelsOf('m'), { stable: 3 });
+  after.remove('m');
+  assert.deepEqual(Object.keys(kept), ['other']);
+});
+
+test('kept labels of another form are left out', () => {
+  const sound = { versions: { stable: 1 }, configured: {}, waiting: {} };
+  assert.deepEqual(readKeptLabels({ m: sound, n: { versions: { stable: 'x' } }, o: 3, p: [] }), { m: sound });
+  for (const value of [undefined, null, [], 'text', 7]) assert.deepEqual(readKeptLabels(value), {});
 });
