@@ -112,6 +112,7 @@ export class ModelService implements InferenceService {
         .reverse(),
       maxBatchSize: served.rules.canMerge ? served.maxBatchSize : 0,
       maxQueueDelayUs: served.maxQueueDelayUs,
+      preferredBatchSizes: version.entry.settings.preferredBatchSize ?? [],
       instances: served.groups.map((group) => ({ device: group.device.name, count: group.size })),
       stats: version.stats,
       fileBytes: served.prepared.fileBytes,

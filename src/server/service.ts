@@ -82,6 +82,8 @@ export interface ModelView extends ModelStatus {
   /** Rows of a batch at most; 0 where rows of different requests do not merge. */
   readonly maxBatchSize: number;
   readonly maxQueueDelayUs: number;
+  /** Numbers of rows whose smallest ends the wait for more; empty: only a full batch does. */
+  readonly preferredBatchSizes: readonly number[];
   /** Instances that hold it, by device. */
   readonly instances: readonly { readonly device: string; readonly count: number }[];
   readonly stats: ModelStats;

@@ -169,7 +169,8 @@ test('a config.pbtxt that describes another model fails that one alone, with bot
     writeFileSync(
       join(directory, name, 'config.pbtxt'),
       `max_batch_size: 8\ninput { name: "${name === 'right' ? 'x' : 'INPUT0'}" data_type: TYPE_FP32 dims: 4 }
-       parameters { key: "team" value { string_value: "ads" } } response_cache { enable: true }`,
+       parameters { key: "team" value { string_value: "ads" } } response_cache { enable: true }
+       dynamic_batching { preferred_batch_size: [4, 8] }`,
     );
   }
   const lines: string[] = [];
@@ -184,7 +185,8 @@ test('a config.pbtxt that describes another model fails that one alone, with bot
     wrong?.reason ?? '',
     /the model has no "INPUT0"; the file does not name "x"\. The file has INPUT0/,
   );
-  assert.deepEqual(runtime.service.model('right').parameters, { team: 'ads' });
+  const { parameters, preferredBatchSizes } = runtime.service.model('right');
+  assert.deepEqual([parameters, preferredBatchSizes], [{ team: 'ads' }, [4, 8]]);
   assert.ok(lines.some((line) => /response_cache\.enable is ignored: there is no cache/.test(line)));
 });
 

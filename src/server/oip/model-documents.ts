@@ -44,7 +44,7 @@ export function configOf(view: ModelView): object {
     ...(merges
       ? {
           dynamic_batching: {
-            preferred_batch_size: [],
+            preferred_batch_size: view.preferredBatchSizes,
             max_queue_delay_microseconds: view.maxQueueDelayUs,
           },
         }
