@@ -39,7 +39,7 @@ export const errorCodes = {
   SRV_BODY_TOO_LARGE: ['invalid_argument', 'The body, as sent or decompressed, is over its limit.'],
   SRV_REQUEST_TIMEOUT: ['deadline_exceeded', 'The headers or the body of a request came too slowly.'],
   SRV_MODEL_RUN_FAILED: ['invalid_argument', 'The engine refused to run the model on these values.'],
-  SRV_MODEL_NOT_FOUND: ['not_found', 'No model, or no version of it, has this name.'],
+  SRV_MODEL_NOT_FOUND: ['not_found', 'No model, or no version or label of it, has this name.'],
   SRV_NOT_FOUND: ['not_found', 'Nothing answers at this path.'],
   SRV_METHOD_NOT_ALLOWED: ['invalid_argument', 'The path exists, but not for this method.'],
   SRV_MODEL_NOT_READY: ['unavailable', 'The model is known but no version of it is ready.'],

@@ -92,15 +92,18 @@ export class ModelService implements InferenceService {
         devices: [],
       }),
     );
-    return [...registry.versions().map(statusOf), ...broken];
+    return [...registry.versions().map((version) => this.#statusOf(version)), ...broken];
   }
 
-  model(name: string, number?: number): ModelView {
+  model(name: string, number?: number, label?: string): ModelView {
     const { registry } = this.#options;
-    const version = registry.find(name, number);
+    const version = registry.find(name, number, label);
     const served = version.served!;
     return {
-      ...statusOf(version),
+      ...this.#statusOf(version),
+      modelLabels: registry.labelsOf(name),
+      versionPolicy: version.policyJson,
+      parameters: version.entry.tritonConfig?.parameters ?? {},
       signature: served.rules.signature,
       anyRank: served.rules.anyRank,
       readyVersions: registry
@@ -109,10 +112,22 @@ export class ModelService implements InferenceService {
         .reverse(),
       maxBatchSize: served.rules.canMerge ? served.maxBatchSize : 0,
       maxQueueDelayUs: served.maxQueueDelayUs,
+      preferredBatchSizes: version.entry.settings.preferredBatchSize ?? [],
       instances: served.groups.map((group) => ({ device: group.device.name, count: group.size })),
       stats: version.stats,
       fileBytes: served.prepared.fileBytes,
     };
+  }
+
+  labels(name: string): Readonly<Record<string, number>> {
+    const { registry } = this.#options;
+    if (registry.has(name)) return registry.labelsOf(name);
+    throw new ServingError('SRV_MODEL_NOT_FOUND', `Request for unknown model: '${name}' is not found`);
+  }
+
+  setLabels(name: string, changes: Readonly<Record<string, number | null>>): void {
+    this.#requireControl();
+    this.#options.lifecycle.moveLabels(name, changes);
   }
 
   async loadModel(name: string, config?: string): Promise<void> {
@@ -138,12 +153,24 @@ export class ModelService implements InferenceService {
       stats.recordRequest(protocol, code, 0, Date.now());
       return;
     }
+    this.#countRefusal(protocol, code);
+  }
+
+  #countRefusal(protocol: string, code: ErrorCode): void {
     const key = `${protocol} ${code}`;
     this.#refusals.set(key, (this.#refusals.get(key) ?? 0) + 1);
   }
 
   metrics(): Promise<string> {
     return this.#options.metrics();
+  }
+
+  #statusOf(version: ModelVersion): ModelStatus {
+    const labels = Object.entries(this.#options.registry.labelsOf(version.name));
+    return statusOf(
+      version,
+      labels.flatMap(([label, number]) => (number === version.version ? [label] : [])),
+    );
   }
 
   #requireControl(): void {
@@ -156,9 +183,11 @@ export class ModelService implements InferenceService {
 
   #find(call: InferCall): ModelVersion {
     try {
-      return this.#options.registry.find(call.model, call.version);
+      return this.#options.registry.find(call.model, call.version, call.label);
     } catch (error) {
-      this.recordRefusal(call.model, call.version, call.protocol, errorToData(error).code);
+      const { code } = errorToData(error);
+      if (call.label === undefined) this.recordRefusal(call.model, call.version, call.protocol, code);
+      else this.#countRefusal(call.protocol, code);
       throw error;
     }
   }
@@ -197,7 +226,7 @@ class Answer implements InferAnswer {
   }
 }
 
-function statusOf(version: ModelVersion): ModelStatus {
+function statusOf(version: ModelVersion, labels: readonly string[]): ModelStatus {
   const { served, error, reloadError } = version;
   return {
     name: version.name,
@@ -206,6 +235,7 @@ function statusOf(version: ModelVersion): ModelStatus {
     ...(version.isKept && version.state === 'ready' ? { reason: 'kept for a rollback' } : {}),
     ...(reloadError ? { reason: `its new content is not served: ${reloadError.message}` } : {}),
     ...(error ? { reason: error.message, error } : {}),
+    ...(labels.length > 0 ? { labels } : {}),
     ...(version.entry.settings.example ? { example: version.entry.settings.example } : {}),
     devices: served?.groups.map((group) => group.device.name) ?? [],
     ...(served

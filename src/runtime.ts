@@ -54,6 +54,8 @@ export interface RuntimeDependencies {
 export interface InferOptions {
   /** Version to run. @default the newest that is ready */
   readonly version?: number;
+  /** A label, in the place of a version. @default none */
+  readonly label?: string;
   /** Names of the wanted outputs. @default all */
   readonly outputs?: readonly string[];
   /** How long the request may wait for its run, in ms. @default the model's, else request_timeout_ms */
@@ -122,7 +124,7 @@ export class Runtime {
   readonly #source: ModelSource;
   readonly #stop = new AbortController();
   readonly #crashes: CrashMemory;
-  readonly #registry = new ModelRegistry();
+  readonly #registry: ModelRegistry;
   readonly #metrics: MetricsPage;
   /** Holds the event loop while callers of this process wait: threads, and the timers of queues, do not. */
   readonly #holdLoop = setInterval(() => undefined, 2 ** 31 - 1).unref();
@@ -137,6 +139,9 @@ export class Runtime {
     const clock = dependencies.clock ?? systemClock;
     this.config = config;
     this.#logger = dependencies.logger ?? silentLogger();
+    this.#registry = new ModelRegistry({
+      allowUnavailableLabels: config.allowVersionLabelsForUnavailableModels,
+    });
     this.#scheduler = new Scheduler(clock);
     this.#slots = new SlotAllocator({ maxBytes: config.maxSlabBytes, memory: dependencies.slabMemory });
     this.#queueBytes = new ByteBudget(config.maxQueueBytes);
@@ -301,6 +306,24 @@ export class Runtime {
   }
 
   /**
+   * The versions of a model by label.
+   *
+   * @throws SRV_MODEL_NOT_FOUND
+   */
+  labels(model: string): Readonly<Record<string, number>> {
+    return this.service.labels(model);
+  }
+
+  /**
+   * Points labels of a model to ready versions, and `null` to none; all of them or, when one is refused, none.
+   *
+   * @throws SRV_MODEL_NOT_FOUND, SRV_MODEL_NOT_READY, SRV_BAD_REQUEST for a text that can be no label
+   */
+  setLabels(model: string, changes: Readonly<Record<string, number | null>>): void {
+    this.#lifecycle.moveLabels(model, changes);
+  }
+
+  /**
    * Runs a model in this process, through the same queue as every other request. The event loop is not held.
    *
    * @param inputs tensors by name, see `tensor()`; they must not change until the promise is settled
@@ -314,6 +337,7 @@ export class Runtime {
       const answer = await this.service.infer({
         model,
         version: options.version,
+        label: options.label,
         inputs: Object.entries(inputs).map(([name, tensor]) => ({ name, tensor })),
         outputs: options.outputs,
         timeoutMs: options.timeoutMs,

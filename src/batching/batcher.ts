@@ -39,6 +39,8 @@ export interface BatcherOptions {
   readonly enoughRows?: number | undefined;
   /** Jobs that may wait. */
   readonly maxQueueSize: number;
+  /** Jobs of a priority that may wait, for some priorities. */
+  readonly maxQueueSizes?: ReadonlyMap<number, number> | undefined;
   /** Share of compute time against other models; 1 is the usual share. */
   readonly weight: number;
   readonly scheduler: Scheduler;
@@ -228,7 +230,7 @@ export class Batcher {
     if (lost !== undefined) {
       throw new ServingError('SRV_DEVICE_LOST', `no device of ${this.options.label} is left: ${lost}`);
     }
-    const { maxQueueSize, queueBytes, label, clock } = this.options;
+    const { maxQueueSize, maxQueueSizes, queueBytes, label, clock } = this.options;
     if (this.queueSize >= maxQueueSize) {
       this.sweep(clock.now());
       if (this.queueSize >= maxQueueSize) {
@@ -237,6 +239,13 @@ export class Batcher {
           `the queue of ${label} is full: ${maxQueueSize} requests wait (max_queue_size)`,
         );
       }
+    }
+    const ownLimit = maxQueueSizes?.get(request.priority);
+    if (ownLimit !== undefined && this.#queue.sizeOf(request.priority) >= ownLimit) {
+      throw new ServingError(
+        'SRV_QUEUE_FULL',
+        `the queue of ${label} is full for priority ${request.priority}: ${ownLimit} requests wait (queue_policies)`,
+      );
     }
     if (!queueBytes.tryTake(request.bytes)) {
       throw new ServingError(

@@ -76,6 +76,13 @@ export class RequestQueue {
     for (const { job } of this.#heap) if (!job.isSettled) yield job;
   }
 
+  /** How many jobs of this priority wait. */
+  sizeOf(priority: number): number {
+    let size = 0;
+    for (const job of this.waiting()) if (job.priority === priority) size += 1;
+    return size;
+  }
+
   #compact(): void {
     const alive = this.#heap.filter(({ job }) => !job.isSettled);
     // A sorted array is a heap.

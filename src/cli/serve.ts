@@ -99,7 +99,7 @@ async function serveModels<Runtime extends ServedRuntime>(
       logger.info('stopped while the models were loading');
       return 'drained';
     }
-    if (!isUnreadableRepository(error, runtimeOptions)) throw error;
+    if (!isUnreadablePlace(error, runtimeOptions)) throw error;
     world.stderr.write(`Nothing to serve: ${error.message}\n`);
     return 'nothing-to-serve';
   }
@@ -173,12 +173,14 @@ function mayStartEmpty({ runtime }: ServeConfig): boolean {
   return runtime.modelControl === 'explicit' && mayFill;
 }
 
-function isUnreadableRepository(error: unknown, options: RuntimeOptions): error is ServingError {
-  return (
-    error instanceof ServingError &&
-    error.code === 'SRV_IO' &&
-    options.modelRepository !== undefined &&
-    error.details?.path === resolve(options.modelRepository)
+/** Whether the repository, or the file that lists models, cannot be read. */
+function isUnreadablePlace(
+  error: unknown,
+  { modelRepository, modelConfigFile }: RuntimeOptions,
+): error is ServingError {
+  if (!(error instanceof ServingError) || error.code !== 'SRV_IO') return false;
+  return [modelRepository, modelConfigFile].some(
+    (place) => place !== undefined && error.details?.path === resolve(place),
   );
 }
 

@@ -7,6 +7,7 @@ export interface TableModel {
   readonly version: number;
   readonly state: string;
   readonly reason?: string;
+  readonly labels?: readonly string[];
   readonly devices: readonly string[];
   readonly signature?: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] };
   readonly loadMs?: number;
@@ -23,7 +24,7 @@ export function modelTable(models: readonly TableModel[], maxRows = 50): string 
     .slice(0, maxRows)
     .map((model) => [
       model.name,
-      String(model.version),
+      model.labels ? `${model.version} (${model.labels.join(', ')})` : String(model.version),
       model.state,
       model.devices.join(' ') || '-',
       tensorsText(model.signature?.inputs),

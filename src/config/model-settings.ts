@@ -83,6 +83,32 @@ export const modelSettingsSchema = Type.Object(
           'The highest number that a request may name as its priority; above it, it has the default.',
       }),
     ),
+    queuePolicies: Type.Optional(
+      Type.Record(
+        Type.String(),
+        Type.Object(
+          {
+            max_queue_size: Type.Optional(
+              Type.Integer({ minimum: 1, description: 'Requests of this priority that may wait.' }),
+            ),
+            request_timeout_ms: Type.Optional(
+              Type.Number({
+                minimum: 0,
+                maximum: 2_147_483_647,
+                description:
+                  'How long a request of this priority may wait when it names no timeout; 0: no limit.',
+              }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
+        {
+          defaultText: 'none',
+          description:
+            'By priority, what holds for its requests alone: {"1": {"max_queue_size": 10, "request_timeout_ms": 50}}. The queue as a whole keeps max_queue_size.',
+        },
+      ),
+    ),
     maxQueueSize: Type.Optional(Type.Integer({ minimum: 1, description: 'Requests that may wait.' })),
     batching: Type.Optional(
       Type.Enum(['auto', 'on', 'off'], {
@@ -264,6 +290,9 @@ export function parseModelSettings(text: string, file: string): ModelSettings {
     const { embeddings = [], inputs } = settings as ModelSettings;
     problems.push(
       ...labelProblems(settings as ModelSettings),
+      ...Object.keys((settings as ModelSettings).queuePolicies ?? {})
+        .filter((priority) => !/^[1-9]\d{0,5}$/.test(priority))
+        .map((priority) => `queue_policies: expected a priority from 1, got "${priority}"`),
       ...sharedTargets(settings as ModelSettings),
       ...embeddingProblems(embeddings, inputs),
     );

@@ -12,6 +12,7 @@ import { retryPauseMs } from '../lifecycle/retry.js';
 import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
+import { noteConfiguration, reportWaitingLabels } from './configuration-notes.js';
 import type { ModelLoader } from './model-loader.js';
 import type { ModelRegistry } from './model-registry.js';
 import { ModelVersion } from './model-version.js';
@@ -225,6 +226,17 @@ export class ModelLifecycle {
     return version;
   }
 
+  /**
+   * Points labels of a model to ready versions, and `null` to none; all of them or none.
+   *
+   * @throws SRV_MODEL_NOT_FOUND, SRV_MODEL_NOT_READY, SRV_BAD_REQUEST for a text that can be no label
+   */
+  moveLabels(name: string, changes: Readonly<Record<string, number | null>>): void {
+    const { registry, logger } = this.#options;
+    registry.setLabels(name, changes);
+    logger.info({ model: name, labels: changes }, 'labels moved');
+  }
+
   /** Takes a version whose mapped files were damaged out of service and loads it anew. */
   replaceCorrupt(version: ModelVersion): void {
     if (version.state !== 'ready') return;
@@ -272,6 +284,7 @@ export class ModelLifecycle {
     for (const entry of broken) {
       this.#options.logger.error({ model: name, code: entry.error.code }, entry.error.message);
     }
+    noteConfiguration(name, entries ?? [], registry, this.#options.logger);
     const announced = entries && (await this.#announcedOf(name, entries));
     const rejected = this.#rejected.get(name) ?? new Set();
     const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
@@ -286,6 +299,7 @@ export class ModelLifecycle {
     }
     const loads = fallback ? [fallback] : toLoad;
     const results = await Promise.allSettled(loads.map((one) => this.#load(one)));
+    if (loads.length > 0) reportWaitingLabels(name, registry, this.#options.logger);
     const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
     const replaced = before.filter(
       (version) => version.state === 'ready' && !registry.versionsOf(name).includes(version),

@@ -23,6 +23,7 @@ import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
+import { checkTritonTensors } from './triton-check.js';
 
 /** What a loader works with; all of it is shared by the versions of a runtime. */
 export interface ModelLoaderOptions {
@@ -167,6 +168,13 @@ export class ModelLoader {
       label,
     );
     const signature = { inputs: plan.inputs, outputs: network.outputs };
+    checkTritonTensors(version.entry.tritonConfig, {
+      label,
+      graph: prepared.signature,
+      signature,
+      anyRank: new Set(prepared.anyRank),
+      hasStages: plan.stages.length > 0,
+    });
     const maxBatchSize = settings.maxBatchSize ?? config.maxBatchSize;
     const canMerge = plan.canMerge && mayMerge(prepared, settings.batching ?? 'auto', maxBatchSize);
     const wantedPadding = paddedInputs(signature, plan.stageInputs, settings.padding ?? {}, label);
@@ -230,6 +238,7 @@ export class ModelLoader {
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
       enoughRows: settings.preferredBatchSize && Math.min(...settings.preferredBatchSize),
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
+      maxQueueSizes: byPriority(settings, 'max_queue_size'),
       weight: settings.weight ?? 1,
       scheduler: this.#options.scheduler,
       slots: this.#options.slots,
@@ -250,6 +259,7 @@ export class ModelLoader {
       requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
       defaultPriority: settings.defaultPriority ?? defaultPriority,
       priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
+      timeoutsMs: byPriority(settings, 'request_timeout_ms'),
       loadMs: Math.max(...loadTimes),
       sessionKey,
     });
@@ -277,6 +287,18 @@ export class ModelLoader {
       `the settings of ${version.name} leave it no device; there are [${this.#options.groups.map((group) => group.device.name)}]`,
     );
   }
+}
+
+/** What the queue policies of a model's settings say of one thing, by priority; undefined where they say nothing of it. */
+function byPriority(
+  { queuePolicies = {} }: ModelSettings,
+  key: 'max_queue_size' | 'request_timeout_ms',
+): ReadonlyMap<number, number> | undefined {
+  const values = Object.entries(queuePolicies).flatMap(([priority, policy]): [number, number][] => {
+    const value = policy[key];
+    return value === undefined ? [] : [[Number(priority), value]];
+  });
+  return values.length === 0 ? undefined : new Map(values);
 }
 
 function labelOf(version: ModelVersion): string {

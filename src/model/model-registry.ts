@@ -1,6 +1,8 @@
+import { labelProblem } from '../config/version-labels.js';
 import { ServingError } from '../errors.js';
 import type { BrokenEntry } from '../repository/layout.js';
 import type { ModelVersion } from './model-version.js';
+import { type KeptLabels, VersionLabels, type WaitingLabel } from './version-labels.js';
 
 interface Model {
   /** By version number. */
@@ -9,11 +11,30 @@ interface Model {
   broken: readonly BrokenEntry[];
   /** Ready versions that requests are given to, newest first; kept so that a request costs no search. */
   ready: readonly ModelVersion[];
+  readonly labels: VersionLabels;
+}
+
+/** What a registry may be told. */
+export interface ModelRegistryOptions {
+  /** Whether configured labels may point to versions that are not ready. @default false */
+  readonly allowUnavailableLabels?: boolean;
+  /** The labels of an earlier process, by model. @default none */
+  readonly keptLabels?: Readonly<Record<string, KeptLabels>>;
+  /** Called with the labels of all models when some have changed. */
+  readonly onLabels?: (labels: Readonly<Record<string, KeptLabels>>) => void;
 }
 
 /** All versions that are known, by name. */
 export class ModelRegistry {
   readonly #models = new Map<string, Model>();
+  readonly #options: ModelRegistryOptions;
+  /** Labels of models that are not known yet. */
+  readonly #keptLabels: Map<string, KeptLabels>;
+
+  constructor(options: ModelRegistryOptions = {}) {
+    this.#options = options;
+    this.#keptLabels = new Map(Object.entries(options.keptLabels ?? {}));
+  }
 
   /** Adds a version, in the place of one of the same number. */
   add(version: ModelVersion): void {
@@ -33,7 +54,9 @@ export class ModelRegistry {
 
   /** Forgets a model. */
   remove(name: string): void {
+    const hadLabels = this.#models.get(name)?.labels.kept() !== undefined;
     this.#models.delete(name);
+    if (hadLabels) this.#tellLabels();
   }
 
   /** To be called when versions of a model have become ready, or stopped to be. */
@@ -43,6 +66,47 @@ export class ModelRegistry {
     model.ready = [...model.versions.values()]
       .filter((version) => version.state === 'ready' && !version.isKept)
       .sort((a, b) => b.version - a.version);
+    if (model.labels.settle(model.ready)) this.#tellLabels();
+  }
+
+  /**
+   * Takes the labels that a model's configuration gives it. Each points to its version as soon as that is ready, or at
+   * once where that is allowed. Only differences from the last call for the model count.
+   */
+  configureLabels(name: string, labels: Readonly<Record<string, number>>): void {
+    const model = this.#model(name);
+    const before = JSON.stringify(model.labels.kept());
+    model.labels.configure(labels);
+    if (this.#options.allowUnavailableLabels) model.labels.settleAll();
+    else model.labels.settle(model.ready);
+    if (JSON.stringify(model.labels.kept()) !== before) this.#tellLabels();
+  }
+
+  /** The versions of a model by label. */
+  labelsOf(name: string): Readonly<Record<string, number>> {
+    return this.#models.get(name)?.labels.all() ?? {};
+  }
+
+  /** Labels of a model's configuration whose version is not ready; until it is they are where they were. */
+  waitingLabelsOf(name: string): readonly WaitingLabel[] {
+    return this.#models.get(name)?.labels.waiting() ?? [];
+  }
+
+  /**
+   * Points labels of a model to ready versions, and `null` to none; all of them, or none when one is refused.
+   *
+   * @throws SRV_MODEL_NOT_FOUND for an unknown model or version, SRV_MODEL_NOT_READY for a version that is not ready,
+   * SRV_BAD_REQUEST for a text that can be no label
+   */
+  setLabels(name: string, changes: Readonly<Record<string, number | null>>): void {
+    const model = this.#known(name);
+    for (const [label, version] of Object.entries(changes)) {
+      const problem = labelProblem(label);
+      if (problem !== undefined) throw new ServingError('SRV_BAD_REQUEST', `labels of '${name}': ${problem}`);
+      if (version !== null) this.find(name, version);
+    }
+    for (const [label, version] of Object.entries(changes)) model.labels.set(label, version);
+    this.#tellLabels();
   }
 
   has(name: string): boolean {
@@ -76,15 +140,14 @@ export class ModelRegistry {
   }
 
   /**
-   * The version that a request means.
+   * The version that a request means: the one of a number, or of a label, or else the newest that is ready.
    *
-   * @throws SRV_MODEL_NOT_FOUND for an unknown name or number, SRV_MODEL_NOT_READY when it is known but not ready
+   * @throws SRV_MODEL_NOT_FOUND for an unknown name, number or label, SRV_MODEL_NOT_READY when it is known but not
+   * ready, SRV_BAD_REQUEST for a number together with a label
    */
-  find(name: string, number: number | undefined): ModelVersion {
-    const model = this.#models.get(name);
-    if (!model) {
-      throw new ServingError('SRV_MODEL_NOT_FOUND', `Request for unknown model: '${name}' is not found`);
-    }
+  find(name: string, number: number | undefined, label?: string): ModelVersion {
+    const model = this.#known(name);
+    if (label !== undefined) return findLabel(name, model, label, number);
     const version = number === undefined ? model.ready[0] : model.versions.get(number);
     if (version?.state === 'ready') return version;
     if (number !== undefined && !version && !model.broken.some((entry) => entry.version === number)) {
@@ -93,31 +156,70 @@ export class ModelRegistry {
         `Request for unknown model: '${name}' version ${number} is not found`,
       );
     }
-    throw notReady(name, number, model, version);
+    const what = number === undefined ? 'has no ready version' : `version ${number} is not at ready state`;
+    throw notReady(name, what, model, version);
+  }
+
+  #tellLabels(): void {
+    if (!this.#options.onLabels) return;
+    const known = [...this.#models].flatMap(([name, { labels }]): [string, KeptLabels][] => {
+      const kept = labels.kept();
+      return kept ? [[name, kept]] : [];
+    });
+    this.#options.onLabels(Object.fromEntries([...this.#keptLabels, ...known]));
+  }
+
+  #known(name: string): Model {
+    const model = this.#models.get(name);
+    if (model) return model;
+    throw new ServingError('SRV_MODEL_NOT_FOUND', `Request for unknown model: '${name}' is not found`);
   }
 
   #model(name: string): Model {
     let model = this.#models.get(name);
     if (!model) {
-      model = { versions: new Map(), broken: [], ready: [] };
+      const labels = new VersionLabels(this.#keptLabels.get(name));
+      this.#keptLabels.delete(name);
+      model = { versions: new Map(), broken: [], ready: [], labels };
       this.#models.set(name, model);
     }
     return model;
   }
 }
 
-function notReady(
-  name: string,
-  number: number | undefined,
-  model: Model,
-  version: ModelVersion | undefined,
-): ServingError {
+function findLabel(name: string, model: Model, label: string, number: number | undefined): ModelVersion {
+  if (number !== undefined) {
+    throw new ServingError(
+      'SRV_BAD_REQUEST',
+      `a request to '${name}' names version ${number} and label '${label}': expected one of them`,
+    );
+  }
+  const target = model.labels.versionOf(label);
+  const version = target === undefined ? undefined : model.versions.get(target);
+  if (version?.state === 'ready') return version;
+  const wanted = target ?? model.labels.waitsFor(label);
+  if (wanted === undefined) {
+    const labels = Object.keys(model.labels.all());
+    const has =
+      labels.length === 0 ? 'no labels' : `the labels ${labels.map((one) => `'${one}'`).join(', ')}`;
+    throw new ServingError(
+      'SRV_MODEL_NOT_FOUND',
+      `Request for unknown model: '${name}' label '${label}' is not found; the model has ${has}`,
+    );
+  }
+  const what = `label '${label}' stands for version ${wanted}, which is not at ready state`;
+  const known = model.versions.get(wanted);
+  if (known) throw notReady(name, what, model, known);
+  const reason = model.broken.find((entry) => entry.version === wanted)?.error.message ?? 'it is not loaded';
+  throw new ServingError('SRV_MODEL_NOT_READY', `Request for unknown model: '${name}' ${what}: ${reason}`);
+}
+
+function notReady(name: string, what: string, model: Model, version: ModelVersion | undefined): ServingError {
   const known = version ? [version] : [...model.versions.values()];
   const reasons = [
     ...known.map((one) => one.error?.message ?? `version ${one.version} is ${one.state}`),
     ...model.broken.map((entry) => entry.error.message),
   ];
-  const what = number === undefined ? 'has no ready version' : `version ${number} is not at ready state`;
   const code = known.some((one) => one.error?.code === 'SRV_MODEL_QUARANTINED')
     ? 'SRV_MODEL_QUARANTINED'
     : 'SRV_MODEL_NOT_READY';

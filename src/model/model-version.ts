@@ -8,6 +8,7 @@ import type { Fingerprint } from '../lifecycle/policy.js';
 import type { VersionState } from '../lifecycle/version.js';
 import { ModelStats } from '../observe/model-stats.js';
 import type { ModelEntry } from '../repository/layout.js';
+import { policyJson } from '../repository/version-policy.js';
 import type { InferCall } from '../server/service.js';
 import type { EmbeddingPlan } from './embedding-plan.js';
 import type { PreparedModel } from './prepared-model.js';
@@ -37,6 +38,8 @@ export interface Served {
   /** Priority of a request that names none, or one above `priorityLevels`. */
   readonly defaultPriority: number;
   readonly priorityLevels: number;
+  /** How long a request of a priority may wait in place of `requestTimeoutMs`, for some priorities. */
+  readonly timeoutsMs: ReadonlyMap<number, number> | undefined;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
@@ -85,6 +88,11 @@ export class ModelVersion {
     return this.entry.version;
   }
 
+  /** Which versions of its model are wanted, in the JSON form of Triton's message. */
+  get policyJson(): object {
+    return policyJson(this.entry.policy);
+  }
+
   /** Opens the version for requests. */
   publish(served: Served): void {
     this.served = served;
@@ -116,7 +124,8 @@ export class ModelVersion {
         `the request was withdrawn: ${messageOf(request.signal.reason)}`,
       );
     }
-    const timeoutMs = request.timeoutMs || served.requestTimeoutMs;
+    const priority = priorityOf(request.priority, served);
+    const timeoutMs = request.timeoutMs || (served.timeoutsMs?.get(priority) ?? served.requestTimeoutMs);
     const job: JobRequest = {
       inputs: plan ? plan.encode(checked.inputs) : checked.inputs,
       rows: checked.rows,
@@ -124,7 +133,7 @@ export class ModelVersion {
       fetch,
       shapeKey: checked.shapeKey,
       length: checked.length,
-      priority: priorityOf(request.priority, served),
+      priority,
       deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,
       origin: request.origin,

@@ -43,10 +43,15 @@ export interface ModelSourceOptions {
   readonly announce: (name: string, entries: readonly RepositoryEntry[] | undefined) => void;
 }
 
-interface Place {
-  /** Who says that there is a model. A child of the repository goes with its directory, one of a file with its line. */
+/** A model that somebody says is at a place. A child of the repository goes with its directory, one of a file with its line. */
+interface Saying {
   readonly said: 'by option' | 'by file' | 'by repository';
-  options: PlaceOptions;
+  readonly options: PlaceOptions;
+}
+
+interface Place {
+  /** Several where the place is served under several names. */
+  models: readonly Saying[];
   entries: readonly RepositoryEntry[];
 }
 
@@ -113,16 +118,13 @@ export class ModelSource {
     if (modelConfigFile === undefined) return;
     const configured = await configuredPlaces(modelConfigFile);
     if (this.#isClosed) return;
-    for (const [path, place] of [...this.#places]) {
-      if (place.said === 'by file' && configured.every((other) => other.path !== path)) this.#dropPlace(path);
-    }
+    const byPath = new Map<string, Saying[]>();
     for (const { path, options } of configured) {
-      const place = this.#places.get(path);
-      if (place && JSON.stringify(place.options) === JSON.stringify(options)) continue;
-      if (place) place.options = options;
-      else this.#places.set(path, { said: 'by file', options, entries: [] });
-      this.#watchPlace(path, place?.entries ?? []);
-      void this.#lookInto(path);
+      byPath.set(path, [...(byPath.get(path) ?? []), { said: 'by file', options }]);
+    }
+    for (const path of new Set([...this.#places.keys(), ...byPath.keys()])) {
+      const others = this.#places.get(path)?.models.filter(({ said }) => said !== 'by file') ?? [];
+      this.#setModels(path, [...others, ...(byPath.get(path) ?? [])]);
     }
   }
 
@@ -140,14 +142,29 @@ export class ModelSource {
 
   #addPlace(
     place: string,
-    said: Place['said'],
+    said: Saying['said'],
     options: PlaceOptions,
     found: readonly RepositoryEntry[],
   ): void {
     const path = resolve(place);
     const entries = found.filter((entry) => isAt(entry, path));
-    this.#places.set(path, { said, options, entries });
+    const models = [...(this.#places.get(path)?.models ?? []), { said, options }];
+    this.#places.set(path, { models, entries });
     this.#watchPlace(path, entries);
+  }
+
+  /** Takes what is said of a place now, and looks into it where that is something else than before. */
+  #setModels(path: string, models: readonly Saying[]): void {
+    const place = this.#places.get(path);
+    if (JSON.stringify(place?.models ?? []) === JSON.stringify(models)) return;
+    if (models.length === 0) {
+      this.#dropPlace(path);
+      return;
+    }
+    if (place) place.models = models;
+    else this.#places.set(path, { models, entries: [] });
+    this.#watchPlace(path, place?.entries ?? []);
+    void this.#lookInto(path);
   }
 
   #dropPlace(path: string): void {
@@ -173,14 +190,16 @@ export class ModelSource {
       return undefined;
     });
     if (!paths || this.#isClosed) return;
-    for (const [path, { said }] of [...this.#places]) {
-      if (said === 'by repository' && !paths.includes(path)) this.#dropPlace(path);
+    const present = new Set(paths);
+    for (const [path, { models }] of [...this.#places]) {
+      if (present.has(path)) continue;
+      this.#setModels(
+        path,
+        models.filter(({ said }) => said !== 'by repository'),
+      );
     }
     for (const path of paths) {
-      if (this.#places.has(path)) continue;
-      this.#places.set(path, { said: 'by repository', options: {}, entries: [] });
-      this.#watchPlace(path, []);
-      void this.#lookInto(path);
+      if (!this.#places.has(path)) this.#setModels(path, [{ said: 'by repository', options: {} }]);
     }
   }
 
@@ -203,7 +222,8 @@ export class ModelSource {
   async #announcePlace(path: string): Promise<void> {
     const place = this.#places.get(path);
     if (!place || this.#isClosed) return;
-    const entries = await findOrExplain(path, place.options);
+    const found = await Promise.all(place.models.map(({ options }) => findOrExplain(path, options)));
+    const entries = found.flat();
     const restlessMs = await this.#restlessMs(entries);
     if (this.#isClosed || this.#places.get(path) !== place) return;
     this.#watchPlace(path, entries);

@@ -33,24 +33,37 @@ export interface ModelsConfig {
 }
 
 const modelFields = {
-  name: { type: 'string' },
-  base_path: { type: 'string' },
+  name: { type: 'string', used: 'the name to serve the model under; needed, and only once' },
+  base_path: {
+    type: 'string',
+    used: 'its directory, in any [form](#forms); relative to the directory of the file; needed',
+  },
   model_type: { type: 'enum', ignored: 'every model is served by the ONNX engine' },
-  model_platform: { type: 'string' },
+  model_platform: {
+    type: 'string',
+    used: '`onnxruntime`, `onnxruntime_onnx` or `onnx`; `tensorflow` is accepted with a notice, others are refused',
+  },
   model_version_policy: {
     type: {
       latest: { type: { num_versions: { type: 'integer' } } },
       all: { type: {} },
       specific: { type: { versions: { type: 'integer', isRepeated: true } } },
     },
+    used: 'one of `latest`, `all` and `specific`: see [version policies](#version-policies)',
   },
-  version_labels: { type: { key: { type: 'string' }, value: { type: 'integer' } }, isRepeated: true },
+  version_labels: {
+    type: { key: { type: 'string' }, value: { type: 'integer' } },
+    isRepeated: true,
+    used: 'see [labels](#labels)',
+  },
   logging_config: { type: {}, ignored: 'requests are not written to a log' },
   logging_configs: { type: {}, isRepeated: true, ignored: 'requests are not written to a log' },
 } as const satisfies Fields;
 
-const rootFields = {
+/** The fields of `models.config`. */
+export const modelsConfigFields = {
   model_config_list: { type: { config: { type: modelFields, isRepeated: true } } },
+  custom_model_config: { type: {}, refused: 'it names a loader inside TF Serving' },
 } as const satisfies Fields;
 
 const onnxPlatforms = ['', 'onnx', 'onnxruntime', 'onnxruntime_onnx'];
@@ -77,18 +90,13 @@ export async function readModelsConfig(file: string): Promise<ModelsConfig> {
 export function parseModelsConfig(text: string, file: string): ModelsConfig {
   const message = parseTextProto(text, file);
   const problems: string[] = [];
-  if (message.has('custom_model_config')) {
-    const line = message.get('custom_model_config')?.[0]?.line ?? 1;
-    problems.push(
-      `${file}:${line}: custom_model_config: not supported: it names a loader inside TF Serving; expected model_config_list`,
-    );
-  } else if (!message.has('model_config_list')) {
+  const found = checkFields(message, modelsConfigFields, file);
+  if (!message.has('model_config_list') && found.refusals.length === 0) {
     // A file that is being written is empty for a moment: taking that for "no models" would unload everything.
-    const found = [...message.keys()].map((name) => `"${name}"`).join(', ') || 'nothing';
-    problems.push(`${file}: expected model_config_list, found ${found}`);
+    const names = [...message.keys()].map((name) => `"${name}"`).join(', ') || 'nothing';
+    problems.push(`${file}: expected model_config_list, found ${names}`);
   }
-  const root = new Map([...message].filter(([name]) => name !== 'custom_model_config'));
-  problems.push(...checkFields(root, rootFields, file).problems);
+  problems.push(...found.refusals, ...found.problems);
   refuse(problems);
 
   const models = messagesOf(message, 'model_config_list')

@@ -210,13 +210,37 @@ function batchingSettings(
   }
 
   const policy = messagesOf(batching, 'default_queue_policy').at(-1);
-  if (!policy) return settings;
-  const maxQueueSize = count('max_queue_size', 0, policy);
-  if (maxQueueSize) settings.maxQueueSize = maxQueueSize;
-  const timeoutUs = count('default_timeout_microseconds', 0, policy);
-  if (lastText(policy, 'timeout_action') === 'DELAY') settings.requestTimeoutMs = 0;
-  else if (timeoutUs) settings.requestTimeoutMs = timeoutUs / 1000;
+  const { max_queue_size, request_timeout_ms } = policy ? queuePolicyOf(policy, source, problems) : {};
+  if (max_queue_size !== undefined) settings.maxQueueSize = max_queue_size;
+  if (request_timeout_ms !== undefined) settings.requestTimeoutMs = request_timeout_ms;
+  const policies = (batching.get('priority_queue_policy') ?? []).flatMap((entry) => {
+    if (entry.kind !== 'message') return [];
+    const priority = lastNumber(entry.value, 'key') ?? 0;
+    if (!Number.isInteger(priority) || priority < 1 || priority > (levels ?? 0)) {
+      problems.push(
+        `${source}:${entry.line}: priority_queue_policy: expected a key from 1 to priority_levels ${levels ?? 0}, got ${priority}`,
+      );
+    }
+    const value = messagesOf(entry.value, 'value').at(-1) ?? new Map();
+    return [[String(priority), queuePolicyOf(value, source, problems)] as const];
+  });
+  if (policies.length > 0) settings.queuePolicies = Object.fromEntries(policies);
   return settings;
+}
+
+/** What a queue policy limits; 0 is no limit of its own. */
+function queuePolicyOf(
+  policy: TextMessage,
+  source: string,
+  problems: string[],
+): { max_queue_size?: number; request_timeout_ms?: number } {
+  const maxQueueSize = countOf(policy, 'max_queue_size', 0, source, problems);
+  const timeoutUs = countOf(policy, 'default_timeout_microseconds', 0, source, problems);
+  const isDelayed = lastText(policy, 'timeout_action') === 'DELAY';
+  return {
+    ...(maxQueueSize ? { max_queue_size: maxQueueSize } : {}),
+    ...(isDelayed ? { request_timeout_ms: 0 } : timeoutUs ? { request_timeout_ms: timeoutUs / 1000 } : {}),
+  };
 }
 
 function deviceSettings(message: TextMessage): ModelSettings {

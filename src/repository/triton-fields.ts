@@ -1,6 +1,6 @@
 /**
  * Every field of Triton's `ModelConfig`, and what becomes of it here: used, known and without effect, or refused because
- * leaving it out would give other answers. `docs/models.md` is printed from this table.
+ * leaving it out would give other answers. The table of `docs/models.md` is printed from it.
  */
 import { booleanOf, type Fields } from './text-fields.js';
 import type { TextValue } from './text-proto.js';
@@ -64,14 +64,14 @@ const queuePolicy = {
   },
   default_timeout_microseconds: {
     ...whole,
-    used: 'request_timeout_ms of the model',
+    used: 'request_timeout_ms',
   },
   allow_timeout_override: {
     type: 'boolean',
     ignored: 'the timeout that a request names always counts',
     isMoot: (value) => booleanOf(value) === true,
   },
-  max_queue_size: { ...whole, used: "max_queue_size of the model; 0: the server's" },
+  max_queue_size: { ...whole, used: 'max_queue_size; 0: as if it were not there' },
 } as const satisfies Fields;
 
 /** The fields of `ModelConfig`. */
@@ -143,11 +143,11 @@ export const tritonFields = {
         used: 'priority_levels of the model: a request with a higher number has the default',
       },
       default_priority_level: { ...whole, used: 'default_priority of the model' },
-      default_queue_policy: { type: queuePolicy },
+      default_queue_policy: { type: queuePolicy, used: 'for the model as a whole:' },
       priority_queue_policy: {
-        type: {},
+        type: { key: whole, value: { type: queuePolicy } },
         isRepeated: true,
-        ignored: 'default_queue_policy holds for requests of every priority',
+        used: 'queue_policies of the model: for the requests of one priority:',
       },
     },
     used: 'merging itself is decided by a trial: batching in model.json overrides',
@@ -165,7 +165,7 @@ export const tritonFields = {
         type: 'enum',
         names: ['KIND_AUTO', 'KIND_GPU', 'KIND_CPU', 'KIND_MODEL'],
         used: 'KIND_CPU, KIND_GPU: cpu and gpu_ids of the model; KIND_AUTO: all devices',
-        ignored: 'all devices of the server run the model',
+        ignored: 'with KIND_MODEL, all devices of the server run the model',
         isMoot: isWord('KIND_AUTO', 'KIND_GPU', 'KIND_CPU'),
       },
       count: {

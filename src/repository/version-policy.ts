@@ -48,6 +48,20 @@ export function policyText(policy: VersionPolicy): string {
   }
 }
 
+/** A policy in the JSON form of TF Serving's and Triton's messages. */
+export function policyJson(policy: VersionPolicy = newestOnly): object {
+  switch (policy.kind) {
+    case 'all':
+      return { all: {} };
+    case 'specific':
+      return { specific: { versions: policy.versions } };
+    case 'latest':
+      return { latest: { num_versions: policy.count } };
+    default:
+      return policy satisfies never;
+  }
+}
+
 /** Why a number cannot be a version; undefined where it can. */
 export function versionProblem(version: number | bigint): string | undefined {
   if (typeof version === 'number' && !Number.isInteger(version)) {

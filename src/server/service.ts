@@ -12,8 +12,10 @@ export interface NamedTensor {
 /** One inference as a protocol hands it to the service. */
 export interface InferCall {
   readonly model: string;
-  /** Absent: the newest ready version. */
+  /** Absent without a label: the newest ready version. */
   readonly version?: number | undefined;
+  /** A label of the model, in the place of a version. */
+  readonly label?: string | undefined;
   readonly inputs: readonly NamedTensor[];
   /** Names of the wanted outputs; absent: all. */
   readonly outputs?: readonly string[] | undefined;
@@ -58,6 +60,8 @@ export interface ModelStatus {
   /** How predictors load it: `original`, `prepared`, `prepacked`. */
   readonly form?: string;
   readonly formReason?: string;
+  /** Labels that stand for it; absent when none does. */
+  readonly labels?: readonly string[];
   /** A request to try it with, from its settings; absent when they have none. */
   readonly example?: { readonly request: object; readonly meaning: string };
 }
@@ -69,9 +73,17 @@ export interface ModelView extends ModelStatus {
   readonly anyRank: ReadonlySet<string>;
   /** All ready versions of the model, ascending. */
   readonly readyVersions: readonly number[];
+  /** The model's versions by label, those that are not ready too. */
+  readonly modelLabels: Readonly<Record<string, number>>;
+  /** Which versions are wanted, in the JSON form of Triton's message. */
+  readonly versionPolicy: object;
+  /** Parameters of the model's configuration. */
+  readonly parameters: Readonly<Record<string, string>>;
   /** Rows of a batch at most; 0 where rows of different requests do not merge. */
   readonly maxBatchSize: number;
   readonly maxQueueDelayUs: number;
+  /** Numbers of rows whose smallest ends the wait for more; empty: only a full batch does. */
+  readonly preferredBatchSizes: readonly number[];
   /** Instances that hold it, by device. */
   readonly instances: readonly { readonly device: string; readonly count: number }[];
   readonly stats: ModelStats;
@@ -86,11 +98,23 @@ export interface InferenceService {
   /** Every version that is known, failed ones included. */
   listModels(): readonly ModelStatus[];
   /**
-   * A ready version; without `version` the newest.
+   * A ready version: the one of a number or a label, without both the newest.
    *
-   * @throws SRV_MODEL_NOT_FOUND when the name or version is unknown, SRV_MODEL_NOT_READY when none is ready
+   * @throws SRV_MODEL_NOT_FOUND when the name, version or label is unknown, SRV_MODEL_NOT_READY when none is ready
    */
-  model(name: string, version?: number): ModelView;
+  model(name: string, version?: number, label?: string): ModelView;
+  /**
+   * The versions of a model by label.
+   *
+   * @throws SRV_MODEL_NOT_FOUND for an unknown name
+   */
+  labels(name: string): Readonly<Record<string, number>>;
+  /**
+   * Points labels of a model to ready versions, and `null` to none; all of them or, when one is refused, none.
+   *
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND, SRV_MODEL_NOT_READY, SRV_BAD_REQUEST for what can be no label
+   */
+  setLabels(name: string, changes: Readonly<Record<string, number | null>>): void;
   /**
    * Loads, or loads again, a model of the repository. Settled when it is ready or has failed.
    *

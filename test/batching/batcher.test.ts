@@ -213,6 +213,22 @@ describe('a batcher', () => {
     });
   });
 
+  it('refuses what has a limit of its own priority when as many of it wait, and takes others', async () => {
+    const { batcher, clock } = setUp({ maxQueueSizes: new Map([[1, 2]]) });
+    batcher.submit(request([0]));
+    await clock.settle();
+    batcher.submit({ ...request([1]), priority: 1 });
+    const withdrawn = batcher.submit({ ...request([2]), priority: 1 });
+    assert.throws(() => batcher.submit({ ...request([3]), priority: 1 }), {
+      code: 'SRV_QUEUE_FULL',
+      message: /full for priority 1: 2 requests wait \(queue_policies\)/,
+    });
+    assert.doesNotThrow(() => batcher.submit({ ...request([4]), priority: 2 }));
+    withdrawn.cancel();
+    await assert.rejects(withdrawn.result, { code: 'SRV_CANCELLED' });
+    assert.doesNotThrow(() => batcher.submit({ ...request([5]), priority: 1 }));
+  });
+
   it('refuses at once when the queue is full in bytes, and takes requests again when they are answered', async () => {
     const { batcher, clock, runner } = setUp({ queueBytes: new ByteBudget(8) });
     const first = batcher.submit(request([1, 2]));

@@ -216,6 +216,19 @@ test('a repository that cannot be read is nothing to serve', async () => {
   await assert.rejects(serve({ model_repository: '/absent' }, other), { code: 'SRV_IO' });
 });
 
+test('a models.config is a place of models: it may be empty, and one that cannot be read is nothing to serve', async () => {
+  const world = new FakeWorld([]);
+  const ended = serve({ model_config_file: '/m/models.config' }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
+  const open = new ServingError('SRV_IO', 'cannot be read', { details: { path: '/m/models.config' } });
+  const absent = new FakeWorld([], { open });
+  assert.equal(await serve({ model_config_file: '/m/models.config' }, absent), 'nothing-to-serve');
+  assert.match(absent.err, /Nothing to serve: cannot be read/);
+});
+
 test('a taken port is named and everything that was opened is closed', async () => {
   const world = new FakeWorld([ready], {
     listen: Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' }),

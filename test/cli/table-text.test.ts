@@ -29,6 +29,13 @@ test('the table aligns its columns and shows free dimensions as question marks',
   );
 });
 
+test('labels stand behind their version', () => {
+  assert.match(
+    modelTable([{ ...ready, labels: ['canary', 'stable'] }]),
+    /^ranker {2}3 \(canary, stable\) {2}ready/m,
+  );
+});
+
 test('a model of many inputs shows the first and counts the rest', () => {
   const inputs = Array.from({ length: 8 }, (_, index) => ({
     name: `f${index}`,

@@ -18,6 +18,7 @@ test('all keys of a model.json become settings in camelCase', () => {
       preferred_batch_size: [8],
       default_priority: 2,
       priority_levels: 3,
+      queue_policies: { 1: { max_queue_size: 10, request_timeout_ms: 0.5 } },
       max_batch_size: 32,
       max_queue_delay_us: 500,
       max_queue_size: 10,
@@ -45,6 +46,7 @@ test('all keys of a model.json become settings in camelCase', () => {
     preferredBatchSize: [8],
     defaultPriority: 2,
     priorityLevels: 3,
+    queuePolicies: { 1: { max_queue_size: 10, request_timeout_ms: 0.5 } },
     maxBatchSize: 32,
     maxQueueDelayUs: 500,
     maxQueueSize: 10,
@@ -167,4 +169,18 @@ test('labels that are numbers, name no version or one that is not chosen are ref
   assert.match(messages[2]!, /labels\.stable: expected an integer .*, got "3"/);
   assert.match(messages[3]!, /labels\.stable: expected an integer .*, got -1/);
   assert.match(messages[4]!, /labels: "stable" names version 3, which version_policy does not choose/);
+});
+
+test('queue policies of what is no priority, or with unknown keys, are refused', () => {
+  for (const [policies, message] of [
+    [{ 0: {} }, /queue_policies: expected a priority from 1, got "0"/],
+    [{ high: {} }, /queue_policies: expected a priority from 1, got "high"/],
+    [{ 1: { max_queue: 1 } }, /queue_policies\.1\.max_queue: unknown key; did you mean "max_queue_size"/],
+    [{ 1: { max_queue_size: 0 } }, /queue_policies\.1\.max_queue_size: expected an integer of at least 1/],
+  ] as const) {
+    assert.throws(() => parseModelSettings(JSON.stringify({ queue_policies: policies }), 'model.json'), {
+      code: 'SRV_BAD_CONFIG',
+      message,
+    });
+  }
 });

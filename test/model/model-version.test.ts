@@ -5,11 +5,8 @@ import type { JobRequest } from '../../src/batching/job.js';
 import { defaultPriority, ModelVersion, type Served } from '../../src/model/model-version.js';
 import type { ModelEntry } from '../../src/repository/layout.js';
 
-/** The priorities that jobs get for these wishes, in a version that was published with such settings. */
-function prioritiesOf(
-  settings: Pick<Served, 'defaultPriority' | 'priorityLevels'>,
-  wishes: readonly (number | undefined)[],
-): readonly number[] {
+/** The jobs of requests with these priorities, in a version that was published with such settings. */
+function jobsOf(settings: Partial<Served>, wishes: readonly (number | undefined)[]): readonly JobRequest[] {
   const jobs: JobRequest[] = [];
   const version = new ModelVersion({ name: 'm', version: 1 } as ModelEntry, 1, systemClock);
   version.publish({
@@ -33,7 +30,11 @@ function prioritiesOf(
   for (const priority of wishes) {
     version.infer({ model: 'm', inputs: [], priority, protocol: 'http', origin: 'socket' });
   }
-  return jobs.map(({ priority }) => priority);
+  return jobs;
+}
+
+function prioritiesOf(settings: Partial<Served>, wishes: readonly (number | undefined)[]): readonly number[] {
+  return jobsOf(settings, wishes).map(({ priority }) => priority);
 }
 
 test('a request has the priority that it names, else the default of its model', () => {
@@ -48,4 +49,22 @@ test('a priority beyond the levels of the model is its default', () => {
     prioritiesOf({ defaultPriority: 2, priorityLevels: 3 }, [undefined, 1, 3, 4]),
     [2, 1, 3, 2],
   );
+});
+
+test('a request waits as long as its priority may, where that is said, else as long as its model says', () => {
+  const settings = {
+    defaultPriority: 2,
+    priorityLevels: 9,
+    requestTimeoutMs: 1000,
+    timeoutsMs: new Map([
+      [1, 50_000],
+      [2, 0],
+    ]),
+  };
+  const before = systemClock.now();
+  const left = jobsOf(settings, [1, 2, 3]).map(({ deadlineAt }) => deadlineAt - before);
+  const after = systemClock.now() - before;
+  assert.ok(left[0]! >= 50_000 && left[0]! <= 50_000 + after, String(left));
+  assert.equal(left[1], Number.POSITIVE_INFINITY);
+  assert.ok(left[2]! >= 1000 && left[2]! <= 1000 + after, String(left));
 });

@@ -105,7 +105,7 @@ test('another platform and a custom configuration are refused', () => {
   );
   assert.match(
     refusal('custom_model_config { type_url: "x" }'),
-    /config:1: custom_model_config: not supported/,
+    /config:1: custom_model_config is not supported: it names a loader/,
   );
 });
 

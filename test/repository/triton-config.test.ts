@@ -178,6 +178,23 @@ test('a queue policy that delays turns the timeout off, and says so', () => {
   );
 });
 
+test('queue policies of priorities are read, each within the levels', () => {
+  const batching = (text: string) =>
+    parse(`max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 2 ${text} }`);
+  const { settings, notices } = batching(`
+    priority_queue_policy { key: 1 value { default_timeout_microseconds: 50000 max_queue_size: 10 } }
+    priority_queue_policy { key: 2 value { timeout_action: DELAY } }`);
+  assert.deepEqual(settings.queuePolicies, {
+    1: { max_queue_size: 10, request_timeout_ms: 50 },
+    2: { request_timeout_ms: 0 },
+  });
+  assert.match(notices.join(), /priority_queue_policy\.value\.timeout_action is ignored: with DELAY/);
+  assert.throws(() => batching('\npriority_queue_policy { key: 3 value { max_queue_size: 1 } }'), {
+    code: 'SRV_BAD_CONFIG',
+    message: /pbtxt:2: priority_queue_policy: expected a key from 1 to priority_levels 2, got 3/,
+  });
+});
+
 test('fields without effect are noticed with line and reason, and those that ask for nothing are not', () => {
   const { notices } = parse(`max_batch_size: 4
     optimization { graph { level: 1 } }
@@ -186,7 +203,7 @@ test('fields without effect are noticed with line and reason, and those that ask
     output { name: "b" data_type: TYPE_FP32 dims: 1 label_filename: "labels.txt" }
     instance_group { count: 2 kind: KIND_MODEL rate_limiter { priority: 2 } host_policy: "h" }
     response_cache { enable: true }
-    dynamic_batching { preserve_ordering: true priority_queue_policy { key: 1 value { max_queue_size: 3 } } }
+    dynamic_batching { preserve_ordering: true }
     metric_tags { key: "a" value: "b" }`);
   const lines = notices.map((notice) => notice.replace(/ is ignored: .+/, ''));
   assert.deepEqual(lines, [
@@ -201,7 +218,6 @@ test('fields without effect are noticed with line and reason, and those that ask
     'config.pbtxt:6: instance_group.host_policy',
     'config.pbtxt:7: response_cache.enable',
     'config.pbtxt:8: dynamic_batching.preserve_ordering',
-    'config.pbtxt:8: dynamic_batching.priority_queue_policy',
     'config.pbtxt:9: metric_tags',
   ]);
   const moot = parse(`max_batch_size: 4 runtime: "" optimization { }

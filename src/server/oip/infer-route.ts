@@ -14,18 +14,25 @@ export interface ModelParams {
 const protocol = 'http';
 const headerLengthName = 'inference-header-content-length';
 
+/** What a path names behind `versions/`: a number is a version, anything else a label. */
+export interface ChosenVersion {
+  readonly version: number | undefined;
+  readonly label: string | undefined;
+}
+
 /**
- * The version number of a path.
+ * The version or label of a path; neither where it has none.
  *
- * @throws SRV_MODEL_NOT_FOUND when it is not a number
+ * @throws SRV_MODEL_NOT_FOUND when it is a number that no version can have
  */
-export function versionOf(params: ModelParams): number | undefined {
-  if (params.version === undefined) return undefined;
+export function chosenVersion(params: ModelParams): ChosenVersion {
+  if (params.version === undefined) return { version: undefined, label: undefined };
+  if (!/^\d+$/.test(params.version)) return { version: undefined, label: params.version };
   const version = Number(params.version);
-  if (/^\d+$/.test(params.version) && Number.isSafeInteger(version)) return version;
+  if (Number.isSafeInteger(version)) return { version, label: undefined };
   throw new ServingError(
     'SRV_MODEL_NOT_FOUND',
-    `Request for unknown model: '${params.model}' version '${params.version}' is not a number`,
+    `Request for unknown model: '${params.model}' version ${params.version} is not found`,
   );
 }
 
@@ -43,7 +50,7 @@ export async function inferRoute(
   const { socket } = request.raw;
   const answer = await service.infer({
     model: params.model,
-    version: versionOf(params),
+    ...chosenVersion(params),
     inputs: read.inputs,
     outputs: read.outputs?.map((output) => output.name),
     timeoutMs: read.timeoutMs,
@@ -89,7 +96,8 @@ function readRequest(
     const body = request.body instanceof Buffer ? request.body : Buffer.alloc(0);
     const headerLength = readHeaderLength(request.headers[headerLengthName], body.length);
     if (headerLength === 0) {
-      return readRawRequest(body, service.model(params.model, versionOf(params)).signature);
+      const { version, label } = chosenVersion(params);
+      return readRawRequest(body, service.model(params.model, version, label).signature);
     }
     const reading = readInferRequest(body, headerLength);
     return reading instanceof Promise ? reading.catch(refuse) : reading;

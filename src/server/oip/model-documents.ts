@@ -9,6 +9,7 @@ export function metadataOf(view: ModelView): object {
   return {
     name: view.name,
     versions: view.readyVersions.map(String),
+    ...(Object.keys(view.modelLabels).length > 0 ? { labels: view.modelLabels } : {}),
     platform,
     inputs: view.signature.inputs.map((spec) => tensorMetadata(view, spec)),
     outputs: view.signature.outputs.map((spec) => tensorMetadata(view, spec)),
@@ -28,7 +29,7 @@ export function configOf(view: ModelView): object {
     name: view.name,
     platform,
     backend: 'onnxruntime',
-    version_policy: { latest: { num_versions: 1 } },
+    version_policy: view.versionPolicy,
     max_batch_size: view.maxBatchSize,
     input: values(view.signature.inputs),
     output: values(view.signature.outputs),
@@ -39,15 +40,20 @@ export function configOf(view: ModelView): object {
       gpus: device === 'cpu' ? [] : [Number(device.split(':')[1])],
     })),
     default_model_filename: 'model.onnx',
+    ...(Object.keys(view.parameters).length > 0 ? { parameters: parametersOf(view) } : {}),
     ...(merges
       ? {
           dynamic_batching: {
-            preferred_batch_size: [],
+            preferred_batch_size: view.preferredBatchSizes,
             max_queue_delay_microseconds: view.maxQueueDelayUs,
           },
         }
       : {}),
   };
+}
+
+function parametersOf({ parameters }: ModelView): object {
+  return Object.fromEntries(Object.entries(parameters).map(([key, value]) => [key, { string_value: value }]));
 }
 
 /** The statistics of a version, as Triton's statistics extension has them. */

@@ -3,7 +3,8 @@ import { errorToData, ServingError } from '../../errors.js';
 import { packageVersion } from '../../package-version.js';
 import type { AddRoute } from '../plugin.js';
 import type { InferenceService } from '../service.js';
-import { inferRoute, type ModelParams, versionOf } from './infer-route.js';
+import { chosenVersion, inferRoute, type ModelParams } from './infer-route.js';
+import { readLabelChanges } from './label-changes.js';
 import { configOf, indexEntryOf, metadataOf, statisticsOf } from './model-documents.js';
 
 const extensions = [
@@ -84,6 +85,13 @@ function addRepositoryRoutes(add: AddRoute, service: InferenceService): void {
     const { model } = params as ModelParams;
     return { name: model, version: String(await service.rollbackModel(model)) };
   });
+  const labels = '/v2/repository/models/:model/labels';
+  add('GET', labels, async ({ params }) => service.labels((params as ModelParams).model));
+  add('POST', labels, async ({ params, body }) => {
+    const { model } = params as ModelParams;
+    service.setLabels(model, readLabelChanges(body));
+    return service.labels(model);
+  });
 }
 
 /** The text of a `model.json` in the parameters of a load; undefined without any. */
@@ -105,7 +113,8 @@ function settingsOf(parameters: object = {}): string | undefined {
 }
 
 function viewOf(service: InferenceService, params: unknown): ReturnType<InferenceService['model']> {
-  return service.model((params as ModelParams).model, versionOf(params as ModelParams));
+  const { version, label } = chosenVersion(params as ModelParams);
+  return service.model((params as ModelParams).model, version, label);
 }
 
 function readJson(body: unknown): { readonly ready?: unknown; readonly parameters?: object } {
