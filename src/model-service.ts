@@ -35,7 +35,8 @@ export class ModelService implements InferenceService {
   }
 
   get isReady(): boolean {
-    return !this.#isDraining && this.#options.registry.hasReady;
+    const { registry, lifecycle } = this.#options;
+    return !this.#isDraining && (registry.hasReady || lifecycle.hasDormant);
   }
 
   /** Requests refused before a version was found, by protocol and code. */
@@ -51,8 +52,10 @@ export class ModelService implements InferenceService {
   async infer(call: InferCall): Promise<InferAnswer> {
     const startedAt = this.#options.clock.now();
     const decode = call.decodeSeconds ?? 0;
-    const version = this.#find(call);
+    const { lifecycle } = this.#options;
+    const version = lifecycle.isDormant(call.model) ? await this.#wake(call) : this.#find(call);
     const { stats } = version;
+    version.lastUsedAt = startedAt;
     version.leases.lease();
     try {
       const running = version.infer(call);
@@ -181,6 +184,17 @@ export class ModelService implements InferenceService {
     );
   }
 
+  /** Loads a model with the first request for it. */
+  async #wake(call: InferCall): Promise<ModelVersion> {
+    try {
+      await this.#options.lifecycle.wake(call.model);
+    } catch (error) {
+      this.recordRefusal(call.model, call.version, call.protocol, errorToData(error).code);
+      throw error;
+    }
+    return this.#find(call);
+  }
+
   #find(call: InferCall): ModelVersion {
     try {
       return this.#options.registry.find(call.model, call.version, call.label);
@@ -232,6 +246,7 @@ function statusOf(version: ModelVersion, labels: readonly string[]): ModelStatus
     name: version.name,
     version: version.version,
     state: version.state,
+    ...(version.isDormant ? { reason: 'it is loaded when it is used' } : {}),
     ...(version.isKept && version.state === 'ready' ? { reason: 'kept for a rollback' } : {}),
     ...(reloadError ? { reason: `its new content is not served: ${reloadError.message}` } : {}),
     ...(error ? { reason: error.message, error } : {}),

@@ -209,6 +209,8 @@ export class Runtime {
       order: config.reload,
       retries: config.fileSystemPollWaitSeconds > 0,
       state,
+      onFirstUse: config.loadModels === 'on_first_use',
+      memoryLimitBytes: config.modelMemoryLimitBytes,
     });
     this.#source = new ModelSource({
       models: config.models,

@@ -348,3 +348,61 @@ test('a models.config that is read again takes the place of the old set', async 
     ['b', 'c'],
   );
 });
+
+test('with on_first_use a model is loaded by the first request for it, once for all that come meanwhile', async (t) => {
+  const models = { a: scaleModel(1), b: scaleModel(2) };
+  const { factor, statusOf, runtime } = await open(t, models, { loadModels: 'on_first_use' });
+  assert.ok(runtime.isReady, 'it can answer');
+  assert.deepEqual(
+    statusOf('a').map(({ state, reason }) => [state, reason]),
+    [['unloaded', 'it is loaded when it is used']],
+  );
+  assert.deepEqual(await Promise.all([factor('a'), factor('a'), factor('a')]), [1, 1, 1]);
+  assert.equal(statusOf('a')[0]!.state, 'ready');
+  assert.equal(statusOf('b')[0]!.state, 'unloaded');
+  const page = await runtime.metrics();
+  assert.match(page, /onnx_serving_loads_total\{result="ready"\} 1/);
+  assert.match(page, /onnx_serving_first_uses_total 1/);
+  assert.match(page, /onnx_serving_first_use_seconds_total \d+\.\d+/);
+  await assert.rejects(factor('nobody'), { code: 'SRV_MODEL_NOT_FOUND' });
+});
+
+test('a model that cannot be loaded for a request says why, to every request', async (t) => {
+  const { repository, factor } = await open(t, undefined, { loadModels: 'on_first_use' });
+  publish(repository, 'bad', 1, Buffer.from('this is no model'));
+  await until('it is known', async () => {
+    const code = await factor('bad').catch((error: ServingError) => error.code);
+    return code === 'SRV_MODEL_INVALID';
+  });
+  await assert.rejects(factor('bad'), { message: /bad\/1\/model\.onnx/ });
+});
+
+test('above the memory limit the model used longest ago makes room, and comes back with its next request', async (t) => {
+  const bytes = scale(1).length;
+  const models = {
+    a: { model: scaleModel(1), settings: { pinned: true } },
+    b: scaleModel(2),
+    c: scaleModel(3),
+    d: scaleModel(4),
+  };
+  const { factor, statusOf, runtime } = await open(t, models, {
+    loadModels: 'on_first_use',
+    modelMemoryLimitBytes: 3 * bytes,
+  });
+  const ready = (): string =>
+    runtime
+      .listModels()
+      .filter(({ state }) => state === 'ready')
+      .map(({ name }) => name)
+      .join('');
+  for (const name of ['a', 'b', 'c']) await factor(name);
+  assert.equal(ready(), 'abc');
+  await factor('b');
+  assert.equal(await factor('d'), 4);
+  await until('the one used longest ago and not pinned is gone', () => ready() === 'abd');
+  assert.equal(await factor('c'), 3);
+  await until('the next one is', () => ready() === 'acd');
+  await until('it says how it comes back', () => statusOf('b')[0]!.reason === 'it is loaded when it is used');
+  assert.equal(await factor('b'), 2);
+  assert.match(await runtime.metrics(), /onnx_serving_evictions_total 3/);
+});

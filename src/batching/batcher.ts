@@ -41,6 +41,8 @@ export interface BatcherOptions {
   readonly maxQueueSize: number;
   /** Jobs of a priority that may wait, for some priorities. */
   readonly maxQueueSizes?: ReadonlyMap<number, number> | undefined;
+  /** Batches that may run at once, so that other models find an instance. @default as many as there are instances */
+  readonly maxRunning?: number | undefined;
   /** Share of compute time against other models; 1 is the usual share. */
   readonly weight: number;
   readonly scheduler: Scheduler;
@@ -73,6 +75,7 @@ export class Batcher {
   #runningRows = 0;
   readonly #badBatches = new BadBatches();
   readonly #replyRoom: ReplyRoom;
+  readonly #maxRunning: number;
   #computeMs = 1;
   #delayTimer: { cancel(): void } | undefined;
   #closed: ServingError | undefined;
@@ -81,6 +84,7 @@ export class Batcher {
   constructor(options: BatcherOptions) {
     this.options = options;
     this.#replyRoom = new ReplyRoom(options.signature);
+    this.#maxRunning = options.maxRunning ?? Number.POSITIVE_INFINITY;
   }
 
   /** Jobs that wait. */
@@ -106,6 +110,7 @@ export class Batcher {
     const first = this.#queue.peek();
     return (
       first?.origin === 'process' &&
+      this.#running < this.#maxRunning &&
       this.#queue.rows >= Math.max(minRowsAhead, this.#runningRows) &&
       this.#retries.length === 0
     );
@@ -113,6 +118,7 @@ export class Batcher {
 
   /** Whether a batch could be taken now. */
   get hasWork(): boolean {
+    if (this.#running >= this.#maxRunning) return false;
     if (this.#retries.length > 0) return true;
     const first = this.#queue.peek();
     if (!first) return false;

@@ -103,7 +103,8 @@ async function serveModels<Runtime extends ServedRuntime>(
     world.stderr.write(`Nothing to serve: ${error.message}\n`);
     return 'nothing-to-serve';
   }
-  if (!runtime.listModels().some(({ state }) => state === 'ready') && !mayStartEmpty(config)) {
+  const hasReady = runtime.listModels().some(({ state }) => state === 'ready');
+  if (!hasReady && config.runtime.loadModels === 'at_start' && !mayStartEmpty(config)) {
     const models = runtime.listModels();
     world.stderr.write(
       models.length === 0

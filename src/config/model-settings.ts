@@ -219,6 +219,27 @@ export const modelSettingsSchema = Type.Object(
         },
       ),
     ),
+    maxQueueBytes: Type.Optional(
+      Type.Integer({
+        minimum: 1024,
+        defaultText: 'max_queue_bytes of the server',
+        description: 'Tensor bytes of this model that may wait, so that it leaves room for the others.',
+      }),
+    ),
+    maxWorkers: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1024,
+        defaultText: 'all',
+        description: 'Workers that may run this model at once, so that the others always find one.',
+      }),
+    ),
+    pinned: Type.Optional(
+      Type.Boolean({
+        defaultText: 'false',
+        description: 'Whether it stays loaded whatever model_memory_limit says.',
+      }),
+    ),
     weight: Type.Optional(
       Type.Number({
         exclusiveMinimum: 0,

@@ -143,6 +143,21 @@ export const runtimeSchema = Type.Object(
       description:
         'Whether the old version of a model serves until the new one is ready, or is unloaded before it is loaded, for models that fit only once.',
     }),
+    loadModels: Type.Enum(['at_start', 'on_first_use'], {
+      default: 'at_start',
+      group: 'Models',
+      description:
+        'Whether models are loaded as soon as they are found, or each with the first request for it, which waits for that.',
+    }),
+    modelMemoryLimitBytes: Type.Optional(
+      bytes(1, undefined, {
+        outside: 'model_memory_limit',
+        defaultText: 'no limit',
+        group: 'Models',
+        description:
+          'Bytes of files that loaded models may have together. Above it those that were used longest ago are unloaded, unless they are busy or pinned, and loaded again with the next request for them.',
+      }),
+    ),
     stateFile: Type.Optional(
       path({
         defaultText:

@@ -36,6 +36,10 @@ export interface ModelLifecycleOptions {
   readonly order: 'availability_first' | 'resource_first';
   /** Whether loads that failed are tried again by themselves. */
   readonly retries: boolean;
+  /** Whether models are loaded with the first request for them. */
+  readonly onFirstUse: boolean;
+  /** Bytes of files that loaded models may have together. */
+  readonly memoryLimitBytes: number | undefined;
   /** Keeps what was asked for at run time: unloads, rollbacks, settings. */
   readonly state: StateStore;
 }
@@ -46,6 +50,11 @@ export interface LifecycleCounts {
   readonly failed: number;
   readonly unloaded: number;
   readonly rolledBack: number;
+  /** Models that were unloaded to make room. */
+  readonly evicted: number;
+  /** Models that a request had loaded, and how long those requests waited for it, in seconds. */
+  readonly firstUses: number;
+  readonly firstUseSeconds: number;
 }
 
 interface Announced {
@@ -107,7 +116,17 @@ export class ModelLifecycle {
   readonly #overrides = new Map<string, ModelSettings>();
   /** Models that were unloaded by request: a source does not bring them back. */
   readonly #unloaded = new Set<string>();
-  readonly #counts = { loaded: 0, failed: 0, unloaded: 0, rolledBack: 0 };
+  /** Models that are not loaded, and are with the next request for them. */
+  readonly #dormant = new Set<string>();
+  readonly #counts = {
+    loaded: 0,
+    failed: 0,
+    unloaded: 0,
+    rolledBack: 0,
+    evicted: 0,
+    firstUses: 0,
+    firstUseSeconds: 0,
+  };
   #nextId = 1;
   #isClosed = false;
 
@@ -128,6 +147,33 @@ export class ModelLifecycle {
     return [...this.#kept.values()].flat();
   }
 
+  /** Whether a model is not loaded, and `wake` would load it. */
+  isDormant(name: string): boolean {
+    return this.#dormant.has(name);
+  }
+
+  get hasDormant(): boolean {
+    return this.#dormant.size > 0;
+  }
+
+  /**
+   * Loads a model that is dormant; at once settled where another caller has done so.
+   *
+   * @throws why it could not be loaded
+   */
+  async wake(name: string): Promise<void> {
+    const startedAt = this.#options.clock.now();
+    await this.#change(name, async () => {
+      if (!this.#dormant.has(name)) return;
+      await this.#follow(name, false);
+      if (this.#options.registry.readyVersions(name).length === 0) return;
+      const seconds = (this.#options.clock.now() - startedAt) / 1000;
+      this.#counts.firstUses += 1;
+      this.#counts.firstUseSeconds += seconds;
+      this.#options.logger.info({ model: name, seconds }, `model ${name} was loaded for a request`);
+    });
+  }
+
   /**
    * Makes what is served of a model what a source says that there is.
    *
@@ -140,8 +186,12 @@ export class ModelLifecycle {
       this.#options.logger.info({ model: name }, `model ${name} stays unloaded, as was asked for`);
       return;
     }
+    const isWanted = !this.#options.onFirstUse && !this.#dormant.has(name);
+    const isLoaded = this.#options.registry.readyVersions(name).length > 0;
+    const change = (): Promise<void> =>
+      isWanted || isLoaded || entries === undefined ? this.#follow(name, false) : this.#list(name);
     // Why a model cannot be served is kept with it; the source goes on.
-    await this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
+    await this.#change(name, change).catch(() => undefined);
   }
 
   /**
@@ -181,6 +231,7 @@ export class ModelLifecycle {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
       }
       this.#unloaded.add(name);
+      this.#dormant.delete(name);
       this.#keepState();
       this.#forgetFailures(name);
       const kept = this.#kept.get(name) ?? [];
@@ -392,13 +443,79 @@ export class ModelLifecycle {
     }
     this.#counts.loaded += 1;
     this.#failures.delete(keyOf(version));
+    this.#dormant.delete(entry.name);
+    version.lastUsedAt = clock.now();
     this.#serve(version);
+    this.#makeRoom(entry.name);
     logger.info(
       { model: entry.name, version: entry.version, loadMs: Math.round(version.served!.loadMs) },
       `model ${entry.name} version ${entry.version} is ready`,
     );
     upkeep.begin(version.served!.tables, (fault) => this.fail(version, fault));
     return version;
+  }
+
+  /** Lists a model that the first request for it loads. */
+  async #list(name: string): Promise<void> {
+    const { registry, clock } = this.#options;
+    const entries = this.#announced.get(name) ?? [];
+    registry.setBroken(
+      name,
+      entries.filter((entry) => entry.error !== undefined),
+    );
+    const announced = await this.#announcedOf(name, entries);
+    if (announced.length === 0) return;
+    this.#dormant.add(name);
+    for (const { entry, fingerprint } of announced) {
+      const version = new ModelVersion(entry, this.#nextId++, clock, fingerprint);
+      version.state = 'unloaded';
+      version.isDormant = true;
+      registry.add(version);
+    }
+    noteConfiguration(name, entries, registry, this.#options.logger);
+  }
+
+  /** Unloads models that were used longest ago until the others fit. Those that are busy or pinned stay. */
+  #makeRoom(newest: string): void {
+    const { memoryLimitBytes, registry, logger } = this.#options;
+    if (memoryLimitBytes === undefined) return;
+    const loaded = [...registry.versions(), ...this.kept].filter(({ state }) => state === 'ready');
+    const byName = new Map<string, ModelVersion[]>();
+    for (const version of new Set(loaded)) {
+      byName.set(version.name, [...(byName.get(version.name) ?? []), version]);
+    }
+    const bytesOf = (versions: readonly ModelVersion[]): number =>
+      versions.reduce((sum, { served }) => sum + (served?.prepared.fileBytes ?? 0), 0);
+    let bytes = bytesOf([...byName.values()].flat());
+    const lastUse = (versions: readonly ModelVersion[]): number =>
+      Math.max(...versions.map(({ lastUsedAt }) => lastUsedAt));
+    const oldestFirst = [...byName].toSorted(([, a], [, b]) => lastUse(a) - lastUse(b));
+    for (const [name, versions] of oldestFirst) {
+      if (bytes <= memoryLimitBytes) return;
+      const stays = versions.some(({ leases, entry }) => leases.count > 0 || entry.settings.pinned);
+      if (stays || name === newest) continue;
+      bytes -= bytesOf(versions);
+      this.#counts.evicted += 1;
+      logger.info({ model: name }, `model ${name} makes room; the next request for it loads it again`);
+      // Not awaited: a change of one model that waits for that of another could wait for itself.
+      void this.#change(name, () => this.#putToSleep(name)).catch(() => undefined);
+    }
+    if (bytes > memoryLimitBytes) {
+      logger.warn(
+        `loaded models have ${bytes} bytes, more than the limit of ${memoryLimitBytes}: the others are busy or pinned`,
+      );
+    }
+  }
+
+  async #putToSleep(name: string): Promise<void> {
+    const versions = new Set([...this.#options.registry.versionsOf(name), ...(this.#kept.get(name) ?? [])]);
+    this.#dormant.add(name);
+    this.#kept.delete(name);
+    for (const version of versions) {
+      if (version.state !== 'ready') continue;
+      await this.#unload(version);
+      version.isDormant = !version.isKept;
+    }
   }
 
   /** Makes a version that is ready one of those that requests are given to. */
@@ -464,6 +581,7 @@ export class ModelLifecycle {
     this.#kept.delete(name);
     this.#rejected.delete(name);
     this.#overrides.delete(name);
+    this.#dormant.delete(name);
     this.#keepState();
     this.#forgetFailures(name);
     await Promise.all(kept.map((version) => this.#unload(version)));

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Batcher } from '../batching/batcher.js';
-import type { ByteBudget } from '../batching/byte-budget.js';
+import { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
 import type { PaddedInput } from '../batching/padding.js';
 import type { Runner } from '../batching/runner.js';
@@ -239,10 +239,14 @@ export class ModelLoader {
       enoughRows: settings.preferredBatchSize && Math.min(...settings.preferredBatchSize),
       maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
       maxQueueSizes: byPriority(settings, 'max_queue_size'),
+      maxRunning: settings.maxWorkers,
       weight: settings.weight ?? 1,
       scheduler: this.#options.scheduler,
       slots: this.#options.slots,
-      queueBytes: this.#options.queueBytes,
+      queueBytes:
+        settings.maxQueueBytes === undefined
+          ? this.#options.queueBytes
+          : new ByteBudget(settings.maxQueueBytes, this.#options.queueBytes),
       stats: version.stats,
       clock: this.#options.clock,
     });

@@ -220,6 +220,7 @@ function notReady(name: string, what: string, model: Model, version: ModelVersio
     ...known.map((one) => one.error?.message ?? `version ${one.version} is ${one.state}`),
     ...model.broken.map((entry) => entry.error.message),
   ];
+  if (reasons.length === 0) reasons.push('it was found just now and is being loaded');
   const code = known.some((one) => one.error?.code === 'SRV_MODEL_QUARANTINED')
     ? 'SRV_MODEL_QUARANTINED'
     : 'SRV_MODEL_NOT_READY';

@@ -61,6 +61,10 @@ export class ModelVersion {
   error: ServingError | undefined;
   /** Why its new content could not be loaded in its place; undefined while it is what ought to be served. */
   reloadError: ServingError | undefined;
+  /** When a request last named it, by the runtime's clock; 0 for never. */
+  lastUsedAt = 0;
+  /** Whether it is not loaded, and the next request loads its model. */
+  isDormant = false;
   /** Whether it is ready, and not given requests that name no version: it served before. */
   isKept = false;
   served: Served | undefined;

@@ -38,6 +38,9 @@ export interface RuntimeMetrics {
     readonly failed: number;
     readonly unloaded: number;
     readonly rolledBack: number;
+    readonly evicted: number;
+    readonly firstUses: number;
+    readonly firstUseSeconds: number;
   };
 }
 
@@ -172,6 +175,12 @@ export class MetricsPage {
     lines.push(`onnx_serving_unloads_total ${lifecycle.unloaded}`);
     head(lines, 'onnx_serving_rollbacks_total', 'counter', 'Rollbacks to an earlier version.');
     lines.push(`onnx_serving_rollbacks_total ${lifecycle.rolledBack}`);
+    head(lines, 'onnx_serving_evictions_total', 'counter', 'Models that were unloaded to make room.');
+    lines.push(`onnx_serving_evictions_total ${lifecycle.evicted}`);
+    head(lines, 'onnx_serving_first_uses_total', 'counter', 'Models that were loaded for a request.');
+    lines.push(`onnx_serving_first_uses_total ${lifecycle.firstUses}`);
+    head(lines, 'onnx_serving_first_use_seconds_total', 'counter', 'Time that those requests waited.');
+    lines.push(`onnx_serving_first_use_seconds_total ${lifecycle.firstUseSeconds}`);
   }
 
   #writeDevices(lines: string[], { devices }: RuntimeMetrics): void {

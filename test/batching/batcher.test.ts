@@ -99,6 +99,42 @@ describe('a batcher', () => {
     );
   });
 
+  it('runs no more batches at once than its cap, so that other versions find an instance', async () => {
+    const { batcher, options, clock, runner } = setUp({ maxRunning: 2, maxBatchSize: 1 }, 3);
+    const other = new Batcher({ ...options, maxRunning: undefined });
+    for (const value of [1, 2, 3, 4]) batcher.submit(request([value]));
+    await clock.settle();
+    assert.equal(runner.runs.length, 2);
+    other.submit(request([9]));
+    await clock.settle();
+    assert.equal(runner.runs.length, 3, 'the third instance is free for the other version');
+    runner.runs[0]!.succeed();
+    await clock.settle();
+    assert.equal(runner.runs.length, 4);
+    for (const at of [1, 2, 3]) runner.runs[at]!.succeed();
+    await clock.settle();
+    runner.runs[4]!.succeed();
+    await clock.settle();
+    assert.equal(batcher.queueSize + batcher.inFlight, 0);
+  });
+
+  it('refuses what is over the bytes of its model, while others still have room', async () => {
+    const whole = new ByteBudget(100);
+    const { batcher, options, clock, runner } = setUp({ queueBytes: new ByteBudget(8, whole) });
+    const other = new Batcher({ ...options, queueBytes: whole });
+    batcher.submit(request([1]));
+    batcher.submit(request([2]));
+    assert.throws(() => batcher.submit(request([3])), { code: 'SRV_QUEUE_FULL' });
+    other.submit(request([4]));
+    assert.equal(whole.used, 12);
+    await clock.settle();
+    runner.runs[0]!.succeed();
+    await clock.settle();
+    runner.runs[1]!.succeed();
+    await clock.settle();
+    assert.equal(whole.used, 0);
+  });
+
   it('keeps jobs of different shapes in different batches', async () => {
     const { batcher, clock, runner } = setUp({}, 3);
     const wide = (value: number): JobRequest => ({

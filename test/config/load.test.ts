@@ -63,6 +63,7 @@ test('an embedder without options gets every default', () => {
     reloadableType: 'timestamp_ne',
     reloadIntervalS: 10,
     reload: 'availability_first',
+    loadModels: 'at_start',
     keepPrevious: 0,
     allowVersionLabelsForUnavailableModels: false,
     modelControl: 'none',
