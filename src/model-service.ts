@@ -213,6 +213,7 @@ function statusOf(version: ModelVersion): ModelStatus {
           signature: served.rules.signature,
           hiddenOutputs: served.prepared.hiddenOutputs,
           loadMs: served.loadMs,
+          ...(served.warmUp ? { warmUp: { ...served.warmUp } } : {}),
           form: served.prepared.form,
           formReason: served.prepared.formReason,
         }

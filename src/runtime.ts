@@ -183,6 +183,7 @@ export class Runtime {
       crashes: this.#crashes,
       closing: this.#stop.signal,
       isServing: () => this.#registry.hasReady,
+      onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
     });
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',
@@ -406,6 +407,7 @@ export class Runtime {
             queueSize: served.batcher.queueSize,
             inFlight: served.batcher.inFlight,
             fileBytes: served.prepared.fileBytes,
+            warmUp: served.warmUp,
           },
         ];
       }),

@@ -40,6 +40,20 @@ export interface InferAnswer {
   recordEncode(seconds: number): void;
 }
 
+/** What the warm-up of a version did. */
+export interface WarmUpStatus {
+  /** Requests that each instance ran. */
+  readonly requests: number;
+  /** Whether they were recorded or declared, and not made up. */
+  readonly isRecorded: boolean;
+  /** Batches that all instances ran. */
+  readonly runs: number;
+  /** Requests that failed or did not fit, and were passed over. */
+  readonly failed: number;
+  /** What the slowest instance took, in ms. */
+  readonly ms: number;
+}
+
 /** A version as operators see it. */
 export interface ModelStatus {
   readonly name: string;
@@ -55,6 +69,8 @@ export interface ModelStatus {
   readonly hiddenOutputs?: readonly string[];
   /** Slowest instance's load time in ms; absent before the load. */
   readonly loadMs?: number;
+  /** What its warm-up did; absent before the load, and where it is switched off. */
+  readonly warmUp?: WarmUpStatus;
   /** How predictors load it: `original`, `prepared`, `prepacked`. */
   readonly form?: string;
   readonly formReason?: string;
