@@ -45,13 +45,25 @@ const imports = filesBelow(sources).flatMap(importsOf);
 
 /** What each room may import, beside itself and the leaves. DESIGN.md says the same in words. */
 const rooms: Readonly<Record<string, readonly string[]>> = {
-  cli: ['server', 'runtime.ts', 'config', 'model', 'repository', 'loadtest', 'sparse', 'package-version.ts'],
-  'index.ts': ['server', 'runtime.ts', 'config', 'tensor', 'lifecycle', 'sparse'],
+  cli: [
+    'server',
+    'runtime.ts',
+    'config',
+    'model',
+    'warmup',
+    'oip',
+    'repository',
+    'loadtest',
+    'sparse',
+    'package-version.ts',
+  ],
+  'index.ts': ['server', 'runtime.ts', 'config', 'warmup', 'tensor', 'lifecycle', 'sparse'],
   'runtime.ts': [
     'native',
     'model-service.ts',
     'server',
     'model',
+    'warmup',
     'batching',
     'instance',
     'repository',
@@ -60,7 +72,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     'tensor',
     'sparse',
   ],
-  'model-service.ts': ['server', 'model', 'batching', 'config'],
+  'model-service.ts': ['server', 'model', 'warmup', 'batching', 'config'],
   server: ['oip', 'tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   oip: ['tensor', 'native'],
   warmup: ['oip', 'tensor', 'native', 'config', 'protobuf-wire.ts'],

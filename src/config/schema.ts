@@ -369,7 +369,7 @@ export const runtimeSchema = Type.Object(
     ),
     recordWarmupDir: Type.Optional(
       path({
-        defaultText: 'a directory warmup beside each model',
+        defaultText: 'a directory .warmup beside each model',
         group: 'Warm-up',
         description: 'Where samples are written to, and read from.',
       }),

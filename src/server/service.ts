@@ -54,6 +54,15 @@ export interface WarmUpStatus {
   readonly ms: number;
 }
 
+/** A sample of the requests of a model. */
+export interface SampledTraffic {
+  /** Binary bodies, one behind the other; empty when there were no requests. */
+  readonly bytes: Buffer;
+  readonly requests: number;
+  /** Requests that it was drawn from. */
+  readonly seen: number;
+}
+
 /** A version as operators see it. */
 export interface ModelStatus {
   readonly name: string;
@@ -123,6 +132,17 @@ export interface InferenceService {
    * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND where there is none to go back to, or why it failed
    */
   rollbackModel(name: string): Promise<number>;
+  /**
+   * A uniform sample of the requests that a model answers, as a file for `warm_up_data_path`.
+   *
+   * @param options.count requests at most; without `ms` the sample is the one that is kept on disk
+   * @param options.ms how long to take part in what comes; absent: what was kept so far (`record_warmup`)
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND; SRV_BAD_REQUEST when no sample is kept, or one is being drawn
+   */
+  sampleTraffic(
+    model: string,
+    options: { readonly count: number; readonly ms?: number; readonly signal?: AbortSignal },
+  ): Promise<SampledTraffic>;
   /** Counts a request that was refused before `infer` was reached. */
   recordRefusal(model: string, version: number | undefined, protocol: string, code: ErrorCode): void;
   /** All metrics in Prometheus' text format. */

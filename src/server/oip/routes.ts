@@ -5,6 +5,7 @@ import type { AddRoute } from '../plugin.js';
 import type { InferenceService } from '../service.js';
 import { inferRoute, type ModelParams, versionOf } from './infer-route.js';
 import { configOf, indexEntryOf, metadataOf, statisticsOf } from './model-documents.js';
+import { warmUpRoute } from './warmup-route.js';
 
 const extensions = [
   'binary_tensor_data',
@@ -42,6 +43,7 @@ export function addOipRoutes(
   for (const model of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     addModelRoutes(add, model, service);
   }
+  add('GET', '/v2/models/:model/warmup', (request, reply) => warmUpRoute(service, request, reply));
   addRepositoryRoutes(add, service);
 }
 
