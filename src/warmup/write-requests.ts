@@ -16,6 +16,8 @@ export interface RequestToWrite {
   readonly inputs: readonly NamedTensor[];
   /** Names of the outputs to ask for; absent: all. */
   readonly outputs?: readonly string[] | undefined;
+  /** Whether outputs are asked for in binary. @default false */
+  readonly wantsBinary?: boolean;
 }
 
 /** A request as a body: JSON, and binary tensors behind it. */
@@ -26,7 +28,7 @@ export interface EncodedRequest {
 }
 
 /** Encodes a request with its tensors in binary. The bytes are copies. */
-export function encodeBinary({ inputs, outputs }: RequestToWrite): EncodedRequest {
+export function encodeBinary({ inputs, outputs, wantsBinary }: RequestToWrite): EncodedRequest {
   const sections = inputs.map(({ tensor }) => bytesOf(tensor));
   const described = inputs.map(({ name, tensor: { datatype, shape } }, index) => ({
     name,
@@ -34,7 +36,8 @@ export function encodeBinary({ inputs, outputs }: RequestToWrite): EncodedReques
     shape,
     parameters: { binary_data_size: sections[index]!.length },
   }));
-  const json = JSON.stringify({ inputs: described, ...outputsOf(outputs) });
+  const parameters = wantsBinary ? { parameters: { binary_data_output: true } } : {};
+  const json = JSON.stringify({ inputs: described, ...outputsOf(outputs), ...parameters });
   const bytes = sections.reduce((sum, section) => sum + section.length, Buffer.byteLength(json));
   return { json, sections, bytes };
 }
