@@ -22,6 +22,7 @@ import { sparseJs } from './scenarios/sparse-js.js';
 import { sparseLimited } from './scenarios/sparse-limited.js';
 import { sparseLmdb } from './scenarios/sparse-lmdb.js';
 import { sparseRedis } from './scenarios/sparse-redis.js';
+import { warmUp } from './scenarios/warm-up.js';
 
 const scenarios: readonly Scenario[] = [
   json64,
@@ -33,6 +34,7 @@ const scenarios: readonly Scenario[] = [
   sharedWeights,
   manyModels,
   loadCycles,
+  warmUp,
   sparseGather,
   sparseJs,
   sparseLmdb,

@@ -78,6 +78,14 @@ export const errorCodes = {
   SRV_TABLE_MISMATCH: ['invalid_argument', 'Sparse tables, deltas or rows do not fit each other.'],
   SRV_MISSING_KEY: ['not_found', 'A sparse table has no row for a key, and that is an error there.'],
   SRV_BAD_BAGS: ['invalid_argument', 'The offsets or lengths of ragged ids do not fit the ids.'],
+  SRV_BAD_WARM_UP_FILE: [
+    'data_corrupt',
+    'A file of warm-up requests is empty or damaged, or holds what is no request.',
+  ],
+  SRV_WARM_UP_FAILED: [
+    'unavailable',
+    'A request of the warm-up could not be read or run, so the version is not served.',
+  ],
   SRV_IO: ['unavailable', 'A file or directory could not be read or written.'],
   SRV_PORT_IN_USE: ['unavailable', 'The port is taken.'],
   SRV_INTERNAL: ['internal', 'A defect of this software; the log has the detail under the request id.'],

@@ -47,3 +47,13 @@ export {
   type TensorSpec,
   tensor,
 } from './tensor/tensor.js';
+export { requestsOfArrays as warmUpRequestsOfArrays } from './warmup/make-requests.js';
+export {
+  type ReadRequestsOptions as ReadWarmUpOptions,
+  readRequests as readWarmUpRequests,
+} from './warmup/read-requests.js';
+export type { RequestPlace, WarmUpRequest, WarmUpRequests } from './warmup/request.js';
+export {
+  type RequestToWrite as WarmUpRequestToWrite,
+  writeRequests as writeWarmUpRequests,
+} from './warmup/write-requests.js';

@@ -12,7 +12,9 @@ import type {
   ModelStatus,
   ModelView,
   NamedTensor,
+  SampledTraffic,
 } from './server/service.js';
+import type { TrafficRecorder } from './warmup/traffic-recorder.js';
 
 /** What the service works with. */
 export interface ModelServiceOptions {
@@ -22,6 +24,8 @@ export interface ModelServiceOptions {
   /** Whether requests may load and unload models. */
   readonly modelControl: 'none' | 'explicit';
   readonly metrics: () => Promise<string>;
+  /** Takes what was answered. */
+  readonly recorder: TrafficRecorder;
 }
 
 /** The models of a runtime as its front ends see them. */
@@ -47,6 +51,7 @@ export class ModelService implements InferenceService {
   /** Reports not ready from now on; requests are still answered. */
   drain(): void {
     this.#isDraining = true;
+    this.#options.recorder.drain();
   }
 
   async infer(call: InferCall): Promise<InferAnswer> {
@@ -66,6 +71,7 @@ export class ModelService implements InferenceService {
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
       stats.recordRequest(call.protocol, 'ok', seconds, Date.now());
+      if (this.#options.recorder.isListening) this.#sample(version, call);
       return new Answer(
         version,
         running.fetch.map((index, position) => ({ name: specs[index]!.name, tensor: tensors[position]! })),
@@ -150,6 +156,22 @@ export class ModelService implements InferenceService {
     return this.#options.lifecycle.rollback(name);
   }
 
+  async sampleTraffic(
+    model: string,
+    { count, ms, signal }: { readonly count: number; readonly ms?: number; readonly signal?: AbortSignal },
+  ): Promise<SampledTraffic> {
+    this.#requireControl();
+    const { registry, recorder } = this.#options;
+    const { name } = registry.find(model, undefined);
+    if (ms !== undefined) return recorder.listen(name, { count, ms, signal });
+    const kept = recorder.sampleOf(name);
+    if (kept) return kept;
+    throw new ServingError(
+      'SRV_BAD_REQUEST',
+      `no sample of the requests of '${model}' is kept; start the server with --record_warmup N and send it requests, or ask for those to come (seconds)`,
+    );
+  }
+
   recordRefusal(model: string, number: number | undefined, protocol: string, code: ErrorCode): void {
     const stats = this.#statsOf(model, number);
     if (stats) {
@@ -174,6 +196,10 @@ export class ModelService implements InferenceService {
       version,
       labels.flatMap(([label, number]) => (number === version.version ? [label] : [])),
     );
+  }
+
+  #sample({ name, entry, stats }: ModelVersion, call: InferCall): void {
+    this.#options.recorder.offer({ name, directory: entry.directory, batchSizes: stats.batchSizes }, call);
   }
 
   #requireControl(): void {
@@ -258,6 +284,7 @@ function statusOf(version: ModelVersion, labels: readonly string[]): ModelStatus
           signature: served.rules.signature,
           hiddenOutputs: served.prepared.hiddenOutputs,
           loadMs: served.loadMs,
+          ...(served.warmUp ? { warmUp: { ...served.warmUp } } : {}),
           form: served.prepared.form,
           formReason: served.prepared.formReason,
         }

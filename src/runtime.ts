@@ -32,6 +32,7 @@ import { ModelSource } from './repository/model-source.js';
 import { StampReader, type StampRule, stampFileOf } from './repository/stamp-file.js';
 import type { ModelStatus } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
+import { TrafficRecorder } from './warmup/traffic-recorder.js';
 
 /** How long new files must have been left alone before they are taken for whole, ms. */
 const settleMs = 300;
@@ -126,6 +127,7 @@ export class Runtime {
   readonly #crashes: CrashMemory;
   readonly #registry: ModelRegistry;
   readonly #metrics: MetricsPage;
+  readonly #recorder: TrafficRecorder;
   /** Holds the event loop while callers of this process wait: threads, and the timers of queues, do not. */
   readonly #holdLoop = setInterval(() => undefined, 2 ** 31 - 1).unref();
   /** The loads of the start, which it waits for. */
@@ -188,6 +190,7 @@ export class Runtime {
       crashes: this.#crashes,
       closing: this.#stop.signal,
       isServing: () => this.#registry.hasReady,
+      onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
     });
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',
@@ -228,7 +231,17 @@ export class Runtime {
       },
     });
     this.#metrics = new MetricsPage(() => this.#collectMetrics());
+    this.#recorder = new TrafficRecorder({
+      count: config.recordWarmup,
+      maxBytes: config.recordWarmupBytes,
+      intervalMs: config.recordWarmupIntervalMs,
+      directory: config.recordWarmupDir,
+      clock,
+      onFailure: (model, message) =>
+        this.#logger.warn({ model }, `its sample of traffic is lost: ${message}`),
+    });
     this.service = new ModelService({
+      recorder: this.#recorder,
       registry: this.#registry,
       lifecycle: this.#lifecycle,
       clock,
@@ -386,6 +399,7 @@ export class Runtime {
     this.#stop.abort();
     await Promise.all([this.#preparer.close(), this.#upkeep.close()]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
+    await this.#recorder.close();
     this.#scheduler.close();
     for (const version of this.#versions()) if (version.served) version.state = 'unloaded';
     await Promise.all(this.#groups.map((group) => group.close()));
@@ -432,6 +446,7 @@ export class Runtime {
             queueSize: served.batcher.queueSize,
             inFlight: served.batcher.inFlight,
             fileBytes: served.prepared.fileBytes,
+            warmUp: served.warmUp,
           },
         ];
       }),

@@ -1,13 +1,7 @@
 /** The network and the table in one ONNX model, as training frameworks export it: what `model split` takes apart. */
 import { readFileSync } from 'node:fs';
 import { nodeMessage, tensorMessage, valueMessage } from '../../src/model/onnx-writer.js';
-import {
-  ByteSource,
-  fieldString,
-  readFields,
-  type WireField,
-  WireWriter,
-} from '../../src/model/protobuf-wire.js';
+import { ByteSource, fieldString, readFields, type WireField, WireWriter } from '../../src/protobuf-wire.js';
 import { modelFile, rowsFile } from './artefacts.js';
 import { slots } from './columns.js';
 import { type Rows, unpackRows } from './rows-file.js';

@@ -103,6 +103,7 @@ function valueText({ outside, schema }: Setting): string {
     case 'array':
       return '<ids>';
     default:
+      if (schema.mayBeUrl) return '<path|url>';
       if (schema.path) return outside.endsWith('_file') ? '<file>' : '<directory>';
       return `<${outside.replace(/^.*_/, '')}>`;
   }

@@ -12,6 +12,7 @@ import { registerModelSplit } from './model-split.js';
 import { registerSeqfile } from './seqfile.js';
 import { type ServeOutcome, serve } from './serve.js';
 import { registerTable } from './table.js';
+import { registerWarmUp } from './warmup.js';
 
 const exitDone = 0;
 const exitFailed = 1;
@@ -80,6 +81,7 @@ function buildProgram(end: (exitCode: number) => void): Command {
   registerBench(program);
   registerSeqfile(program);
   registerTable(program);
+  registerWarmUp(program);
   return program;
 }
 

@@ -240,6 +240,45 @@ export const modelSettingsSchema = Type.Object(
         description: 'Whether it stays loaded whatever model_memory_limit says.',
       }),
     ),
+    warmUpDataPath: Type.Optional(
+      Type.Union(
+        [Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })],
+        {
+          expected: 'a path or URL, or a non-empty list of them',
+          description:
+            'Recorded requests of the warm-up: files, directories of files, or http and https URLs. Paths are relative to this file; {version} stands for the version.',
+        },
+      ),
+    ),
+    warmUpCount: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 10_000,
+        description: 'How often each request of the warm-up is run on each instance. 0: no warm-up at all.',
+      }),
+    ),
+    warmUpTimeoutMs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 2_147_483_647,
+        description: 'Longest run of one request of the warm-up, in milliseconds. 0: no limit.',
+      }),
+    ),
+    warmUpFailure: Type.Optional(
+      Type.Enum(['fail', 'ignore'], {
+        description:
+          'What becomes of a version when a request of its warm-up fails: it fails too, or the failure is logged.',
+      }),
+    ),
+    warmUpBatchSizes: Type.Optional(
+      Type.Union(
+        [Type.Enum(['auto', 'all', 'off']), Type.Array(Type.Integer({ minimum: 1, maximum: 65_536 }))],
+        {
+          expected: 'auto, all, off or a list of numbers of rows',
+          description: 'Rows of further batches that the warm-up runs once, of rows of its requests.',
+        },
+      ),
+    ),
     weight: Type.Optional(
       Type.Number({
         exclusiveMinimum: 0,

@@ -12,6 +12,7 @@ export const settingGroups = [
   'Models',
   'Devices and threads',
   'Batching and limits',
+  'Warm-up',
   'Network',
   'Logging',
 ] as const;
@@ -33,6 +34,8 @@ interface SettingNotes {
   readonly path?: true;
   /** A variable beside the usual one, under the name that other servers gave it. The usual one wins. */
   readonly variable?: string;
+  /** Marks a path in whose place a URL may stand. */
+  readonly mayBeUrl?: true;
 }
 
 const KiB = 1024;
@@ -319,6 +322,73 @@ export const runtimeSchema = Type.Object(
         description: 'How long accepted requests may take to finish at the end, in milliseconds.',
       },
     ),
+
+    warmUpDataPath: Type.Optional(
+      path({
+        mayBeUrl: true,
+        defaultText: "the model's own declarations, samples of traffic beside it, else made-up requests",
+        group: 'Warm-up',
+        description:
+          'Recorded requests that every instance runs before a version is ready: a file, a directory of files, or an http or https URL. {model} and {version} stand for those of the version; where {model} is in it, a model without such a file is warmed up without.',
+      }),
+    ),
+    warmUpCount: int(
+      { minimum: 0, maximum: 10_000, default: 5 },
+      {
+        group: 'Warm-up',
+        description: 'How often each request of a warm-up is run on each instance. 0: no warm-up at all.',
+      },
+    ),
+    warmUpTimeoutMs: int(
+      { minimum: 0, maximum: 2_147_483_647, default: 10_000 },
+      {
+        group: 'Warm-up',
+        description:
+          'Longest run of one request of a warm-up, in milliseconds; batches of other sizes may take as long together. 0: no limit.',
+      },
+    ),
+    warmUpFailure: Type.Enum(['fail', 'ignore'], {
+      default: 'fail',
+      group: 'Warm-up',
+      description:
+        'What becomes of a version when a request of its warm-up fails: it fails too, or the failure is logged.',
+    }),
+    warmUpBatchSizes: Type.Enum(['auto', 'all', 'off'], {
+      default: 'auto',
+      group: 'Warm-up',
+      description:
+        'Rows of further batches that a warm-up runs once, of rows of its requests: auto takes 1, 2, 4 and so on to max_batch_size, and the sizes of recorded traffic; all takes every size.',
+    }),
+    warmUpDownloadTimeoutMs: int(
+      { minimum: 1, maximum: 2_147_483_647, default: 30_000 },
+      { group: 'Warm-up', description: 'Longest download of one file of requests, in milliseconds.' },
+    ),
+    recordWarmup: int(
+      { minimum: 0, maximum: 100_000, default: 0 },
+      {
+        group: 'Warm-up',
+        description:
+          "Requests of each model that are kept as a sample of its traffic, for the next version's warm-up. 0: none.",
+      },
+    ),
+    recordWarmupBytes: bytes(KiB, 16 * MiB, {
+      group: 'Warm-up',
+      description: 'Memory of the sample of one model. A request larger than its share of it is not sampled.',
+    }),
+    recordWarmupIntervalMs: int(
+      { minimum: 1, maximum: 2_147_483_647, default: 60_000 },
+      {
+        group: 'Warm-up',
+        description: 'How often samples are written to disk, in milliseconds; the drain writes them too.',
+      },
+    ),
+    recordWarmupDir: Type.Optional(
+      path({
+        defaultText: 'a directory .warmup beside each model',
+        group: 'Warm-up',
+        description: 'Where samples are written to, and read from.',
+      }),
+    ),
   },
   closed,
 );
@@ -488,6 +558,7 @@ export interface SettingSchema {
   readonly bytes?: true;
   readonly path?: true;
   readonly variable?: string;
+  readonly mayBeUrl?: true;
 }
 
 /** One setting: where it is inside, what it is called outside. */

@@ -86,7 +86,9 @@ function parseConfigFile(file: string): Record<string, unknown> {
 
 /** A value of a file: typed already, but paths are relative to the file, and a list may be written as text. */
 function fileValue(schema: Setting['schema'], value: unknown, base: string): unknown {
-  if (schema.path && typeof value === 'string' && value !== '') return resolve(base, value);
+  if (schema.path && typeof value === 'string' && value !== '') {
+    return schema.mayBeUrl && /^[a-z][a-z\d+.-]+:\/\//i.test(value) ? value : resolve(base, value);
+  }
   if (schema.type !== 'array') return value;
   if (schema.group === 'Models')
     return Array.isArray(value) ? value.map((item) => fileModel(item, base)) : value;

@@ -3,6 +3,9 @@ import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
 import { elementCount, type Tensor } from '../tensor/tensor.js';
 import type { OnnxValueSummary } from './onnx-file.js';
 
+/** What is known of an input that is to be filled. */
+export type InputSpec = Pick<OnnxValueSummary, 'name' | 'datatype' | 'shape'>;
+
 /** How the free choices of generated inputs are made. */
 export interface InputPlan {
   /** Size of free dimensions other than the leading one. */
@@ -21,7 +24,7 @@ const oddRowScale = 8;
  * Integers are 1 and 2, never 0: as a divisor, a size or a count 0 makes the engine fail or, in some kernels, crash.
  */
 export function generateInputs(
-  inputs: readonly OnnxValueSummary[],
+  inputs: readonly InputSpec[],
   plan: InputPlan,
   rows: readonly number[],
 ): Record<string, Tensor> {
@@ -42,21 +45,21 @@ export function generateInputs(
 }
 
 /** Whether two rows of the plan differ in at least one input. */
-export function rowsDiffer(inputs: readonly OnnxValueSummary[], plan: InputPlan): boolean {
+export function rowsDiffer(inputs: readonly InputSpec[], plan: InputPlan): boolean {
   return inputs.some((input) => input.datatype !== 'BOOL' && !plan.ones.has(input.name));
 }
 
 /** Whether an input holds integers or strings, which a model may use as indices. */
-export function isDiscrete(input: OnnxValueSummary): boolean {
+export function isDiscrete(input: InputSpec): boolean {
   return input.datatype !== 'BOOL' && !isFloat(input);
 }
 
-function isFloat(input: OnnxValueSummary): boolean {
+function isFloat(input: InputSpec): boolean {
   return input.datatype === 'FP16' || input.datatype === 'FP32' || input.datatype === 'FP64';
 }
 
 function fill(
-  input: OnnxValueSummary,
+  input: InputSpec,
   inputIndex: number,
   shape: readonly number[],
   rows: readonly number[],

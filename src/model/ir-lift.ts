@@ -1,6 +1,7 @@
 /** Lifting models of an old IR version. */
+
+import { ByteSource, readFields, type WireField, WireWriter } from '../protobuf-wire.js';
 import { readOnnxBytes, readValue } from './onnx-file.js';
-import { ByteSource, readFields, type WireField, WireWriter } from './protobuf-wire.js';
 
 /** The IR version from which constants that the optimiser adds are not inputs of the graph. */
 const firstLayeredIrVersion = 4;

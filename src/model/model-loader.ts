@@ -24,6 +24,14 @@ import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
 import { checkTritonTensors } from './triton-check.js';
+import { VersionWarmUp } from './warm-up.js';
+import {
+  batchSizesOf,
+  type FoundRequests,
+  findWarmUp,
+  madeUpRequests,
+  warmUpSettings,
+} from './warm-up-sources.js';
 
 /** What a loader works with; all of it is shared by the versions of a runtime. */
 export interface ModelLoaderOptions {
@@ -43,10 +51,16 @@ export interface ModelLoaderOptions {
   readonly takeOver: (entry: ModelEntry) => Promise<Taken | undefined>;
   /** Whether requests are served now, so that an instance that stands still is noticed. */
   readonly isServing: () => boolean;
+  /** Takes what operators should know of a version's warm-up. @default nobody is told */
+  readonly onNote?: (version: ModelVersion, note: string) => void;
 }
 
 // A load of a few milliseconds is over before a spare thread has the other models of the group.
 const inPlaceMs = 5;
+
+// What a batch takes on its way to a thread and back, and a run of a model that could not be tried.
+const hopMs = 0.1;
+const unknownRunUs = 1000;
 
 // Of some twenty trial runs the slowest may only tell of a busy machine: the median decides.
 const idlePathMaxUs = 150;
@@ -139,9 +153,13 @@ export class ModelLoader {
     const network = withPublicNames(prepared.signature, settings, label);
     const { config, closing } = this.#options;
     const verify = config.verifyTables === 'open' ? { signal: closing } : undefined;
+    const recorded = await findWarmUp(version.entry, config, {
+      signal: closing,
+      onNote: (note) => this.#options.onNote?.(version, note),
+    });
     const tables = await openStageTables(version.entry, verify);
     try {
-      await this.#loadWith(version, before, tables, prepared, network, journalId, groups);
+      await this.#loadWith(version, before, tables, prepared, network, journalId, groups, recorded);
     } catch (error) {
       tables.close();
       throw error;
@@ -156,6 +174,7 @@ export class ModelLoader {
     network: Signature,
     journalId: number,
     groups: readonly InstanceGroup[],
+    recorded: FoundRequests,
   ): Promise<void> {
     const { config, mainInstance } = this.#options;
     const { settings } = version.entry;
@@ -215,13 +234,54 @@ export class ModelLoader {
       groups.map((group) => group.device.name),
     ]);
     const sessionOf = before?.served?.sessionKey === sessionKey ? { sessionOf: before.id } : {};
-    const isQuickLoad = 'sessionOf' in sessionOf || prepared.loadMs < inPlaceMs;
-    const how = isQuickLoad || !this.#options.isServing() ? 'inPlace' : 'behind';
-    const loadTimes = await loadEverywhere(groups, { ...message, ...sessionOf }, { how });
+    const allowSplitRequest = settings.allowSplitRequest ?? config.allowSplitRequest;
+    const isWarmSession = 'sessionOf' in sessionOf;
+    const warming = warmUpSettings(version.entry, config);
+    const warmUp =
+      warming.count === 0
+        ? undefined
+        : new VersionWarmUp({
+            label,
+            versionId: version.id,
+            network: prepared.signature,
+            rules,
+            plan: plan.stages.length === 0 ? undefined : plan,
+            targets: plan.targets,
+            maxBatchSize,
+            allowSplitRequest,
+            slots: this.#options.slots,
+            clock: this.#options.clock,
+            requests: recorded.requests,
+            candidates: madeUpRequests(signature, rules.anyRank, settings.embeddings ?? [], canMerge),
+            // A session that served others has run them.
+            batchSizes:
+              canMerge && !isWarmSession
+                ? batchSizesOf(
+                    warming.batchSizes,
+                    maxBatchSize,
+                    [...recorded.trafficSizes, ...(settings.preferredBatchSize ?? [])],
+                    label,
+                  )
+                : [],
+            count: isWarmSession ? 1 : warming.count,
+            timeoutMs: warming.timeoutMs,
+            ignoresFailures: warming.ignoresFailures,
+            onNote: (note) => this.#options.onNote?.(version, note),
+          });
+    const runMs = (prepared.trial.p50Us ?? unknownRunUs) / 1000 + hopMs;
+    const heldMs = (isWarmSession ? 0 : prepared.loadMs) + (warmUp?.plannedRuns ?? 0) * runMs;
+    const how = heldMs < inPlaceMs || !this.#options.isServing() ? 'inPlace' : 'behind';
+    const loadTimes = await loadEverywhere(
+      groups,
+      { ...message, ...sessionOf },
+      { how, warmUp: warmUp?.warmUp },
+    );
     const idleRunner = mainInstance && isQuick(prepared) ? mainInstance : undefined;
     try {
       await idleRunner?.load({ ...message, ...sessionOf, device: { name: 'main', provider: 'cpu' } });
+      if (idleRunner) await warmUp?.warmUpMain((batch) => idleRunner.run(batch));
     } catch (error) {
+      await idleRunner?.unload(version.id);
       await Promise.all(groups.map((group) => group.unload(version.id)));
       throw error;
     }
@@ -259,13 +319,14 @@ export class ModelLoader {
       groups,
       maxBatchSize,
       maxQueueDelayUs: batcher.options.maxQueueDelayUs,
-      allowSplitRequest: settings.allowSplitRequest ?? config.allowSplitRequest,
+      allowSplitRequest,
       requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
       defaultPriority: settings.defaultPriority ?? defaultPriority,
       priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
       timeoutsMs: byPriority(settings, 'request_timeout_ms'),
       loadMs: Math.max(...loadTimes),
       sessionKey,
+      warmUp: warmUp?.report,
     });
   }
 

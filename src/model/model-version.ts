@@ -16,6 +16,7 @@ import { checkInputs, checkOutputs, type SignatureRules } from './signature-chec
 import { joinResults, splitRows } from './split-request.js';
 import type { StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
+import type { WarmUpReport } from './warm-up.js';
 
 /** Priority of a request where neither it nor its model's settings name one. 1 is the most urgent; each level is worth a second of waiting. */
 export const defaultPriority = 5;
@@ -44,6 +45,8 @@ export interface Served {
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
   readonly sessionKey: string;
+  /** What its warm-up did; undefined where it is switched off. */
+  readonly warmUp: WarmUpReport | undefined;
 }
 
 /** A version of a model, from its first mention to its end. */

@@ -1,6 +1,5 @@
 /** Reading what a `.onnx` file says about itself, without its weights. */
 import { messageOf, ServingError } from '../errors.js';
-import { type Datatype, datatypeOfOnnx, fixedDatatypes } from '../tensor/datatype.js';
 import {
   ByteSource,
   expectType,
@@ -10,7 +9,8 @@ import {
   fieldString,
   readFields,
   type WireField,
-} from './protobuf-wire.js';
+} from '../protobuf-wire.js';
+import { type Datatype, datatypeOfOnnx, fixedDatatypes } from '../tensor/datatype.js';
 
 /** What kind of value an input or output is. Only tensors travel in the protocol. */
 export type OnnxValueKind =

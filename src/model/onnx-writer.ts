@@ -1,6 +1,7 @@
 /** Writes ONNX models from a plain description: for the sample model, the tests and the benchmarks. */
+
+import { WireWriter } from '../protobuf-wire.js';
 import { type Datatype, type FixedData, fixedDatatypes } from '../tensor/datatype.js';
-import { WireWriter } from './protobuf-wire.js';
 
 /** A datatype, or the number of `TensorProto.DataType` for the types that have no datatype (22 is INT4). */
 export type OnnxElementType = Datatype | number;

@@ -10,6 +10,8 @@ export interface VersionMetrics {
   readonly queueSize: number;
   readonly inFlight: number;
   readonly fileBytes: number;
+  /** Undefined where the warm-up is switched off. */
+  readonly warmUp: { readonly requests: number; readonly failed: number; readonly ms: number } | undefined;
 }
 
 /** The runtime's numbers at the time of a scrape. */
@@ -143,6 +145,28 @@ export class MetricsPage {
       'Size of the files of loaded versions.',
       versions,
       ({ fileBytes }) => fileBytes,
+    );
+    const warmed = versions.filter(({ warmUp }) => warmUp !== undefined);
+    gauge(
+      lines,
+      'onnx_serving_warm_up_seconds',
+      'Duration of the warm-up on the slowest instance.',
+      warmed,
+      ({ warmUp }) => warmUp!.ms / 1000,
+    );
+    gauge(
+      lines,
+      'onnx_serving_warm_up_requests',
+      'Requests that the warm-up ran on each instance.',
+      warmed,
+      ({ warmUp }) => warmUp!.requests,
+    );
+    gauge(
+      lines,
+      'onnx_serving_warm_up_failed',
+      'Requests of the warm-up that failed and were passed over.',
+      warmed,
+      ({ warmUp }) => warmUp!.failed,
     );
     head(lines, 'onnx_serving_queue_bytes', 'gauge', 'Tensor bytes that wait in all queues.');
     lines.push(`onnx_serving_queue_bytes ${queueBytes}`);

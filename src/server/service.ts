@@ -42,6 +42,29 @@ export interface InferAnswer {
   recordEncode(seconds: number): void;
 }
 
+/** What the warm-up of a version did. */
+export interface WarmUpStatus {
+  /** Requests that each instance ran. */
+  readonly requests: number;
+  /** Whether they were recorded or declared, and not made up. */
+  readonly isRecorded: boolean;
+  /** Batches that all instances ran. */
+  readonly runs: number;
+  /** Requests that failed or did not fit, and were passed over. */
+  readonly failed: number;
+  /** What the slowest instance took, in ms. */
+  readonly ms: number;
+}
+
+/** A sample of the requests of a model. */
+export interface SampledTraffic {
+  /** Binary bodies, one behind the other; empty when there were no requests. */
+  readonly bytes: Buffer;
+  readonly requests: number;
+  /** Requests that it was drawn from. */
+  readonly seen: number;
+}
+
 /** A version as operators see it. */
 export interface ModelStatus {
   readonly name: string;
@@ -57,6 +80,8 @@ export interface ModelStatus {
   readonly hiddenOutputs?: readonly string[];
   /** Slowest instance's load time in ms; absent before the load. */
   readonly loadMs?: number;
+  /** What its warm-up did; absent before the load, and where it is switched off. */
+  readonly warmUp?: WarmUpStatus;
   /** How predictors load it: `original`, `prepared`, `prepacked`. */
   readonly form?: string;
   readonly formReason?: string;
@@ -131,6 +156,17 @@ export interface InferenceService {
    * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND where there is none to go back to, or why it failed
    */
   rollbackModel(name: string): Promise<number>;
+  /**
+   * A uniform sample of the requests that a model answers, as a file for `warm_up_data_path`.
+   *
+   * @param options.count requests at most; without `ms` the sample is the one that is kept on disk
+   * @param options.ms how long to take part in what comes; absent: what was kept so far (`record_warmup`)
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND; SRV_BAD_REQUEST when no sample is kept, or one is being drawn
+   */
+  sampleTraffic(
+    model: string,
+    options: { readonly count: number; readonly ms?: number; readonly signal?: AbortSignal },
+  ): Promise<SampledTraffic>;
   /** Counts a request that was refused before `infer` was reached. */
   recordRefusal(model: string, version: number | undefined, protocol: string, code: ErrorCode): void;
   /** All metrics in Prometheus' text format. */

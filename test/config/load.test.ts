@@ -88,6 +88,14 @@ test('an embedder without options gets every default', () => {
     requestTimeoutMs: 30_000,
     drainDelayMs: 0,
     drainTimeoutMs: 30_000,
+    warmUpCount: 5,
+    warmUpTimeoutMs: 10_000,
+    warmUpFailure: 'fail',
+    warmUpBatchSizes: 'auto',
+    warmUpDownloadTimeoutMs: 30_000,
+    recordWarmup: 0,
+    recordWarmupBytes: 16 * 2 ** 20,
+    recordWarmupIntervalMs: 60_000,
   });
   assert.deepEqual(resolveServerConfig({}, bare), {
     host: '127.0.0.1',
@@ -400,4 +408,11 @@ test('poll intervals that are no whole numbers of seconds are refused under thei
   );
   assert.match(problems.join(), /--file_system_poll_wait_seconds: expected an integer from 0 to \d+, got -1/);
   assert.match(problems.join(), /--model_config_file_poll_wait_seconds: expected an integer .*, got "0.5"/);
+});
+
+test('a path of a file is relative to it, a URL in its place is left as it is', () => {
+  const placeOf = (place: string): string | undefined =>
+    load({ file: `warm_up_data_path: ${place}\n` }).runtime.warmUpDataPath;
+  assert.equal(placeOf('warm/{model}'), join(directory, 'warm/{model}'));
+  assert.equal(placeOf('https://host/{model}.jsonl?a=b'), 'https://host/{model}.jsonl?a=b');
 });

@@ -73,7 +73,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
     const groups = [new FakeInstances(), new FakeInstances(failing === 'an instance' ? fault : undefined)];
     const mainInstance = new FakeInstances(failing === 'the main thread' ? fault : undefined);
     const loader = new ModelLoader({
-      config: resolveRuntimeConfig({ cacheDir: directory, models: [{ path: directory }] }),
+      config: resolveRuntimeConfig({ cacheDir: directory, models: [{ path: directory }], warmUpCount: 0 }),
       groups,
       mainInstance,
       preparer: { prepare: async () => prepared },

@@ -6,7 +6,7 @@ import { ServingError } from '../../src/errors.js';
 import { liftIrVersion } from '../../src/model/ir-lift.js';
 import { readOnnxBytes, readOnnxFile } from '../../src/model/onnx-file.js';
 import { type OnnxModel, writeOnnxModel } from '../../src/model/onnx-writer.js';
-import { WireWriter } from '../../src/model/protobuf-wire.js';
+import { WireWriter } from '../../src/protobuf-wire.js';
 import { rowModel, temporaryDirectory, writeModel } from './model-fixtures.js';
 
 const twoInputs: OnnxModel = {

@@ -1,8 +1,8 @@
 /** The network without its tables: the source's own bytes, less what was cut out, plus the inputs that take rows. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type ByteSource, expectType, readFields, type WireField, WireWriter } from '../../protobuf-wire.js';
 import { nodeMessage, type OnnxNode, tensorMessage, valueMessage } from '../onnx-writer.js';
-import { type ByteSource, expectType, readFields, type WireField, WireWriter } from '../protobuf-wire.js';
 import { ExternalLayout } from './external-layout.js';
 import type { EmbeddingCut, FoundTable } from './find-embeddings.js';
 import { readEntry, readTensor, type WireGraph, type WireNode } from './wire-graph.js';

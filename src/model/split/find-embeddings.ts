@@ -1,7 +1,7 @@
 /** Which matrices of a model are embedding tables that can be cut out, and what takes their place. */
 import { didYouMean } from '../../config/suggest.js';
 import { ServingError } from '../../errors.js';
-import type { ByteSource } from '../protobuf-wire.js';
+import type { ByteSource } from '../../protobuf-wire.js';
 import { type IdsView, idsViewOf } from './ids-view.js';
 import { poolingOf } from './pooling.js';
 import { rowElementTypes, tensorBytes } from './tensor-rows.js';

@@ -2,7 +2,7 @@
  * From the indices of a Gather back to the inputs that carry the ids: which columns of which inputs they are, and in
  * what shape. What a stage cannot do before the network runs is refused by the node that does it.
  */
-import type { ByteSource } from '../protobuf-wire.js';
+import type { ByteSource } from '../../protobuf-wire.js';
 import { constantIntegers, nodeLabel, type WireGraph, type WireNode } from './wire-graph.js';
 
 /** One id of a row: a column of an input. The column is 0 for an input of rank 1. */

@@ -1,5 +1,5 @@
 /** The sum or mean over the slots of a row, with weights or without, behind a Gather. */
-import type { ByteSource } from '../protobuf-wire.js';
+import type { ByteSource } from '../../protobuf-wire.js';
 import type { IdsView } from './ids-view.js';
 import { constantIntegers, type WireGraph, type WireNode, type WireTensor } from './wire-graph.js';
 

@@ -1,6 +1,5 @@
 /** A model's graph as an index into its file: names, attributes and where everything lies. Weights are not read. */
 import { ServingError } from '../../errors.js';
-import { type OnnxValueSummary, readValue } from '../onnx-file.js';
 import {
   type ByteSource,
   expectType,
@@ -10,7 +9,8 @@ import {
   fieldString,
   readFields,
   type WireField,
-} from '../protobuf-wire.js';
+} from '../../protobuf-wire.js';
+import { type OnnxValueSummary, readValue } from '../onnx-file.js';
 
 /** A stretch of a file, in bytes. */
 export interface Span {

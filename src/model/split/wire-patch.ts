@@ -1,7 +1,7 @@
 /** A message that is put together of stretches of a file and new bytes, and written without being held in memory. */
 import type { FileHandle } from 'node:fs/promises';
 import { ServingError } from '../../errors.js';
-import { type WireField, WireWriter } from '../protobuf-wire.js';
+import { type WireField, WireWriter } from '../../protobuf-wire.js';
 import type { Span } from './wire-graph.js';
 
 const chunkBytes = 1 << 20;

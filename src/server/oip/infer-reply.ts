@@ -1,10 +1,10 @@
 import { ServingError } from '../../errors.js';
 import { printTensor, printTensorAsync } from '../../native/binding.js';
+import type { InferRequest } from '../../oip/infer-request.js';
+import { writeStrings } from '../../oip/string-tensor.js';
 import { fixedDatatypes } from '../../tensor/datatype.js';
 import type { FixedTensor, Tensor } from '../../tensor/tensor.js';
 import type { InferAnswer, NamedTensor } from '../service.js';
-import type { InferRequest } from './infer-request.js';
-import { writeStrings } from './string-tensor.js';
 
 /** JSON outputs of more elements than this are printed in another thread. */
 const asyncElements = 32 * 1024;

@@ -1,9 +1,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorToData, ServingError } from '../../errors.js';
+import { type InferRequest, readInferRequest, readRawRequest } from '../../oip/infer-request.js';
 import { chooseEncoding, compress, isWorthCompressing } from '../reply-compression.js';
 import type { InferenceService } from '../service.js';
 import { writeInferReply } from './infer-reply.js';
-import { type InferRequest, readInferRequest, readRawRequest } from './infer-request.js';
 
 /** Parameters of a path that names a model. */
 export interface ModelParams {

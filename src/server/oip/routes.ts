@@ -6,6 +6,7 @@ import type { InferenceService } from '../service.js';
 import { chosenVersion, inferRoute, type ModelParams } from './infer-route.js';
 import { readLabelChanges } from './label-changes.js';
 import { configOf, indexEntryOf, metadataOf, statisticsOf } from './model-documents.js';
+import { warmUpRoute } from './warmup-route.js';
 
 const extensions = [
   'binary_tensor_data',
@@ -43,6 +44,7 @@ export function addOipRoutes(
   for (const model of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     addModelRoutes(add, model, service);
   }
+  add('GET', '/v2/models/:model/warmup', (request, reply) => warmUpRoute(service, request, reply));
   addRepositoryRoutes(add, service);
 }
 

@@ -3,9 +3,9 @@ import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { ServingError } from '../../../src/errors.js';
 import { type OnnxModel, type OnnxNode, writeOnnxModel } from '../../../src/model/onnx-writer.js';
-import { ByteSource } from '../../../src/model/protobuf-wire.js';
 import { type FindOptions, findEmbeddings } from '../../../src/model/split/find-embeddings.js';
 import { readGraph } from '../../../src/model/split/wire-graph.js';
+import { ByteSource } from '../../../src/protobuf-wire.js';
 import { temporaryDirectory, writeModel } from '../model-fixtures.js';
 import { embeddingModel, factor, head, integers, matrix, split, splitDefaults } from './split-fixtures.js';
 

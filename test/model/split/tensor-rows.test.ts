@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { ByteSource, readFields, WireWriter } from '../../../src/model/protobuf-wire.js';
 import { halvesToFloats, TensorRows } from '../../../src/model/split/tensor-rows.js';
 import { readTensor } from '../../../src/model/split/wire-graph.js';
+import { ByteSource, readFields, WireWriter } from '../../../src/protobuf-wire.js';
 import { temporaryDirectory } from '../model-fixtures.js';
 
 const values = Float32Array.from({ length: 12 }, (_, at) => at * 1.1);

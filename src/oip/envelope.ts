@@ -1,6 +1,6 @@
-import { messageOf, ServingError } from '../../errors.js';
-import { type Datatype, isDatatype } from '../../tensor/datatype.js';
-import { elementCount } from '../../tensor/tensor.js';
+import { messageOf, ServingError } from '../errors.js';
+import { type Datatype, isDatatype } from '../tensor/datatype.js';
+import { elementCount } from '../tensor/tensor.js';
 import {
   bad,
   readBoolean,

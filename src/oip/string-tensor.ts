@@ -1,4 +1,4 @@
-import { ServingError } from '../../errors.js';
+import { ServingError } from '../errors.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 

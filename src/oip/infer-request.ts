@@ -1,15 +1,15 @@
-import { messageOf, ServingError } from '../../errors.js';
+import { messageOf, ServingError } from '../errors.js';
 import {
   type InferBodyScan,
   parseTensor,
   parseTensorAsync,
   scanInferBody,
   scanInferBodyAsync,
-} from '../../native/binding.js';
-import { TensorArena } from '../../tensor/arena.js';
-import { type FixedDatatype, fixedDatatypes } from '../../tensor/datatype.js';
-import { elementCount, type FixedTensor, type Signature, type Tensor } from '../../tensor/tensor.js';
-import type { NamedTensor } from '../service.js';
+} from '../native/binding.js';
+import type { NamedTensor } from '../server/service.js';
+import { TensorArena } from '../tensor/arena.js';
+import { type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
+import { elementCount, type FixedTensor, type Signature, type Tensor } from '../tensor/tensor.js';
 import { type DescribedInput, type Envelope, notReadable, readEnvelope } from './envelope.js';
 import { bad } from './json-values.js';
 import { readStrings, stringsFromJson } from './string-tensor.js';

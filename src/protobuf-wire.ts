@@ -5,7 +5,7 @@
  * into memory. Here a field is a tag and a byte range: what is not looked at is neither read nor changed.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { ServingError } from '../errors.js';
+import { ServingError } from './errors.js';
 
 /** How a field's value is encoded: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes. */
 export type WireType = 0 | 1 | 2 | 5;

@@ -1,5 +1,5 @@
 /** Values of a request's JSON, checked one by one: all throw SRV_BAD_REQUEST that says where and what came. */
-import { ServingError } from '../../errors.js';
+import { ServingError } from '../errors.js';
 
 /** Parameters of a request, an input or an output. */
 export type Parameters = Readonly<Record<string, unknown>>;
