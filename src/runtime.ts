@@ -21,6 +21,7 @@ import type { ModelVersion } from './model/model-version.js';
 import { Preparer } from './model/preparer.js';
 import { TableUpkeep } from './model/table-upkeep.js';
 import { TakenFiles } from './model/taken-files.js';
+import { readKeptLabels } from './model/version-labels.js';
 import { ModelService } from './model-service.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
@@ -141,8 +142,12 @@ export class Runtime {
     const clock = dependencies.clock ?? systemClock;
     this.config = config;
     this.#logger = dependencies.logger ?? silentLogger();
+    const state =
+      config.stateFile === undefined ? new MemoryState() : new StateFile(config.stateFile, this.#logger);
     this.#registry = new ModelRegistry({
       allowUnavailableLabels: config.allowVersionLabelsForUnavailableModels,
+      keptLabels: readKeptLabels(state.get('labels')),
+      onLabels: (labels) => state.set('labels', labels),
     });
     this.#scheduler = new Scheduler(clock);
     this.#slots = new SlotAllocator({ maxBytes: config.maxSlabBytes, memory: dependencies.slabMemory });
@@ -197,8 +202,6 @@ export class Runtime {
       compactFrom: config.compactTables,
       logger: this.#logger,
     });
-    const state =
-      config.stateFile === undefined ? new MemoryState() : new StateFile(config.stateFile, this.#logger);
     const stamps = new StampReader();
     this.#lifecycle = new ModelLifecycle({
       registry: this.#registry,

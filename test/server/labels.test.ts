@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { openRuntime } from '../../src/runtime.js';
 import type { ModelStatus } from '../../src/server/service.js';
 import { tensor } from '../../src/tensor/tensor.js';
 import { type Answer, call, errorOf, json, jsonInput } from '../support/http-call.js';
 import { type Served, serveModels } from '../support/served.js';
-import { placeVersion, scaleModel } from '../support/test-models.js';
+import { makeDirectory, placeVersion, removeDirectory, scaleModel } from '../support/test-models.js';
 
 let served: Served;
 let models: string;
@@ -147,4 +148,34 @@ test('without model control labels are shown and not moved by request', async (t
   assert.equal(json(answer).code, 'SRV_MODEL_CONTROL_OFF');
   closed.runtime.setLabels('scale', { other: 1 });
   assert.deepEqual(json(await call(place)), { other: 1, stable: 1 });
+});
+
+test('labels that were moved stand where they stood after a restart, whatever their configuration says', async (t) => {
+  const directory = makeDirectory('labels');
+  t.after(() => removeDirectory(directory));
+  const modelRepository = join(directory, 'models');
+  for (const version of [1, 2]) placeVersion(modelRepository, 'm', version, scaleModel(version));
+  writeFileSync(
+    join(modelRepository, 'm/model.json'),
+    JSON.stringify({ version_policy: 'all', labels: { stable: 1, late: 3 } }),
+  );
+  const open = () =>
+    openRuntime({
+      modelRepository,
+      cacheDir: join(directory, 'cache'),
+      stateFile: join(directory, 'state.json'),
+      threads: 1,
+    });
+  {
+    await using before = await open();
+    before.setLabels('m', { stable: 2, mine: 1 });
+  }
+  await using after = await open();
+  assert.deepEqual(after.labels('m'), { mine: 1, stable: 2 });
+  const { version } = await after.infer(
+    'm',
+    { x: tensor('FP32', [1, 4], [1, 2, 3, 4]) },
+    { label: 'stable' },
+  );
+  assert.equal(version, 2);
 });
