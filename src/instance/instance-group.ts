@@ -256,6 +256,8 @@ export class InstanceGroup {
           loadTimes[instance.index] ??= performance.now() - startedAt;
         } while (!(await this.#changePlaces(instance, spare)));
       }
+      // A card has no memory for what may be needed at the next load.
+      if (this.cardId !== undefined) await this.#exclusively(spare, () => this.#closeAll(spare));
       return loadTimes;
     };
     const loaded = this.#loadingBehind.then(load, load);
@@ -330,6 +332,13 @@ export class InstanceGroup {
       }
     }
     return true;
+  }
+
+  async #closeAll(spare: InstanceState): Promise<void> {
+    for (const versionId of [...spare.loaded]) {
+      spare.loaded.delete(versionId);
+      await this.#send<null>(spare, 'unload', { versionId });
+    }
   }
 
   /** @returns ms */

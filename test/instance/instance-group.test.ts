@@ -12,11 +12,12 @@ interface Watched {
   readonly events: string[];
 }
 
-function openGroup(t: TestContext, size: number): Watched {
+function openGroup(t: TestContext, size: number, cardId?: number): Watched {
   gates = [];
   const events: string[] = [];
   const group = new InstanceGroup({
     device: { name: 'cpu', provider: 'cpu' },
+    cardId,
     size,
     workerFile: fileURLToPath(new URL('../fixtures/gated-worker.js', import.meta.url)),
     events: {
@@ -305,3 +306,19 @@ test('where a spare cannot open what the others hold, a version is loaded in pla
     [1, 2],
   ]);
 });
+
+for (const [place, cardId, opened] of [
+  ['the processor', undefined, 2],
+  ['a card', 0, 3],
+] as const) {
+  test(`between loads the spare of ${place} keeps ${cardId === undefined ? 'what it has' : 'nothing'}`, async (t) => {
+    const { group } = openGroup(t, 1, cardId);
+    let times = 0;
+    const warmUp = async (): Promise<void> => void (times += 1);
+    await group.load(loadOf(1), { warmUp });
+    await group.load(loadOf(2), { how: 'behind' });
+    await group.load(loadOf(3), { how: 'behind' });
+    assert.equal(times, opened);
+    assert.deepEqual(await loadedInAll(group), [[1, 2, 3]]);
+  });
+}
