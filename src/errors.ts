@@ -86,6 +86,22 @@ export const errorCodes = {
     'unavailable',
     'A request of the warm-up could not be read or run, so the version is not served.',
   ],
+  SRV_REMOTE_UNAVAILABLE: [
+    'unavailable',
+    'A remote store cannot be reached, answers an error, or does not answer in time.',
+  ],
+  SRV_REMOTE_NOT_FOUND: ['not_found', 'A remote store has nothing at this path.'],
+  SRV_REMOTE_REFUSED: ['permission_denied', 'A remote store does not let these credentials read this path.'],
+  SRV_REMOTE_DAMAGED: [
+    'data_corrupt',
+    'What a remote store gave is incomplete, or not what its digest or its listing says.',
+  ],
+  SRV_REMOTE_CHANGED: ['unavailable', 'A remote file was replaced while it was being fetched.'],
+  SRV_REMOTE_TOO_LARGE: [
+    'resource_exhausted',
+    'A remote place or an archive holds more files or bytes than may be taken.',
+  ],
+  SRV_BAD_ARCHIVE: ['data_corrupt', 'An archive cannot be read, or holds what must not be unpacked.'],
   SRV_IO: ['unavailable', 'A file or directory could not be read or written.'],
   SRV_PORT_IN_USE: ['unavailable', 'The port is taken.'],
   SRV_INTERNAL: ['internal', 'A defect of this software; the log has the detail under the request id.'],

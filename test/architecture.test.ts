@@ -55,6 +55,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     'repository',
     'loadtest',
     'sparse',
+    'remote',
     'package-version.ts',
   ],
   'index.ts': ['server', 'runtime.ts', 'config', 'warmup', 'tensor', 'lifecycle', 'sparse'],
@@ -95,6 +96,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   batching: ['instance', 'tensor'],
   instance: ['tensor', 'native', 'config', 'sparse'],
   lifecycle: [],
+  remote: [],
   observe: ['config'],
   config: [],
   tensor: [],
@@ -186,6 +188,9 @@ describe('the doors', () => {
     'prom-client': ['observe/metrics.ts'],
     pino: ['observe/logger.ts', 'cli/log-output.ts'],
     yaml: ['config/'],
+    'basic-ftp': ['remote/'],
+    tar: ['remote/'],
+    yauzl: ['remote/'],
   };
   for (const [dependency, allowed] of Object.entries(doors)) {
     it(`lead to ${dependency} from ${allowed.join(' and ')} alone`, () => {
