@@ -9,6 +9,7 @@ import { registerBench } from './bench.js';
 import { flagTextsOf, serveOptions, withUnderscores } from './flags.js';
 import { inspectModel, prepareModels } from './model.js';
 import { registerModelSplit } from './model-split.js';
+import { registerMonitor } from './monitor.js';
 import { registerSeqfile } from './seqfile.js';
 import { type ServeOutcome, serve } from './serve.js';
 import { registerTable } from './table.js';
@@ -82,6 +83,7 @@ function buildProgram(end: (exitCode: number) => void): Command {
   registerSeqfile(program);
   registerTable(program);
   registerWarmUp(program);
+  registerMonitor(program, (isInPlace) => end(isInPlace ? exitDone : exitFailed));
   return program;
 }
 

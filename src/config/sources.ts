@@ -13,6 +13,9 @@ export type FlagTexts = Readonly<Record<string, string | readonly string[]>>;
 /** The prefix of environment variables: `ONNX_SERVING_PORT`. */
 export const envPrefix = 'ONNX_SERVING_';
 
+/** The prefix of the environment variables of `onnx-serving monitor`: `ONNX_SERVING_MONITOR_FTP_PASSWORD`. */
+export const monitorEnvPrefix: string = `${envPrefix}MONITOR_`;
+
 /** Names that stand beside the settings in every source: a model and its name, as one gives them on a command line. */
 export const modelKeys = ['model', 'name'] as const;
 
@@ -112,7 +115,9 @@ export function readEnvironmentValues(
     (key) => envPrefix + key.toUpperCase(),
   );
   for (const [name, text] of Object.entries(env)) {
-    if (!name.startsWith(envPrefix) || known.includes(name) || isServiceLink(name, text)) continue;
+    // Those of a monitor may stand beside, in the environment of both.
+    if (!name.startsWith(envPrefix) || name.startsWith(monitorEnvPrefix)) continue;
+    if (known.includes(name) || isServiceLink(name, text)) continue;
     problems.push(`${name}: unknown environment variable${didYouMean(name, known)}`);
   }
   for (const { outside, schema } of settings) {

@@ -15,10 +15,10 @@ export interface OpenedFile extends Omit<ExpectedFile, 'label'> {
 /** What a store brings for `fetchTree`. */
 export interface TreeSource {
   readonly label: string;
+  /** Opens a file; undefined where the path is none, but may be a directory. */
+  read(path: string): Promise<OpenedFile | undefined>;
   /** As `RemoteStore.list`: undefined where the path is no directory. */
   list(path: string): Promise<readonly RemoteEntry[] | undefined>;
-  /** @throws SRV_REMOTE_NOT_FOUND where no file is there */
-  read(path: string): Promise<OpenedFile>;
 }
 
 /** Deeper trees than this are taken for a loop. */
@@ -31,13 +31,14 @@ export async function fetchTree(
   target: string,
   options: FetchOptions = {},
 ): Promise<Fetched> {
-  const entries = await source.list(path);
-  if (entries === undefined) {
-    const opened = await source.read(path);
-    const count = new FetchCount(options, opened.bytes);
-    const bytes = await receiveFile(opened.source, target, { ...opened, label: source.label + path }, count);
+  const alone = await source.read(path);
+  if (alone) {
+    const count = new FetchCount(options, alone.bytes);
+    const bytes = await receiveFile(alone.source, target, { ...alone, label: source.label + path }, count);
     return { kind: 'file', files: 1, bytes };
   }
+  const entries = await source.list(path);
+  if (!entries) throw missing(source, path);
   const count = new FetchCount(options);
   const walk = async (
     from: string,
@@ -63,11 +64,17 @@ export async function fetchTree(
         continue;
       }
       const opened = await source.read(below);
+      // It was listed a moment ago.
+      if (!opened) throw missing(source, below);
       await receiveFile(opened.source, join(to, name), { ...opened, label: source.label + below }, count);
     }
   };
   await walk(path, target, entries, 1);
   return { kind: 'directory', files: count.files, bytes: count.bytes };
+}
+
+function missing(source: TreeSource, path: string): ServingError {
+  return new ServingError('SRV_REMOTE_NOT_FOUND', `${source.label}${path} is not there.`);
 }
 
 /** A path within a store with one more segment. */

@@ -1,0 +1,127 @@
+/** A model that was fetched becomes the one that is served from: by rename, so that no reader sees half of it. */
+import { cp, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { messageOf, ServingError } from '../errors.js';
+
+/** What goes where. */
+export interface InstallPlaces {
+  /** The directory that takes the place of `target`; it is gone afterwards. */
+  readonly staged: string;
+  readonly target: string;
+  /** Where the replaced directory is for a moment, in the directory of `target`. */
+  readonly aside: string;
+}
+
+/**
+ * Puts a directory in the place of another one, or where none is. What was there is removed afterwards.
+ *
+ * @throws SRV_IO; then the old directory is in its place again
+ */
+export async function replaceDirectory({ staged, target, aside }: InstallPlaces): Promise<void> {
+  try {
+    const near = await onSameFileSystem(staged, target);
+    await rm(aside, { recursive: true, force: true });
+    if (!(await isThere(target))) {
+      await rename(near, target);
+      return;
+    }
+    await rename(target, aside);
+    try {
+      await rename(near, target);
+    } catch (error) {
+      await rename(aside, target);
+      throw error;
+    }
+    await rm(aside, { recursive: true, force: true });
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `The model cannot be put in place at ${target}: ${messageOf(cause)}.`, {
+      cause,
+    });
+  }
+}
+
+/** Puts the old directory back where a process ended between the two renames. */
+export async function recoverDirectory({ target, aside }: Omit<InstallPlaces, 'staged'>): Promise<boolean> {
+  if (!(await isThere(aside))) return false;
+  if (await isThere(target)) {
+    await rm(aside, { recursive: true, force: true });
+    return false;
+  }
+  await rename(aside, target);
+  return true;
+}
+
+/** A rename does not cross file systems: then the files are copied beside the target first. */
+async function onSameFileSystem(staged: string, target: string): Promise<string> {
+  const [from, to] = await Promise.all([stat(staged), stat(dirname(target))]);
+  if (from.dev === to.dev) return staged;
+  const copy = join(dirname(target), `.${basename(target)}.incoming`);
+  await rm(copy, { recursive: true, force: true });
+  await cp(staged, copy, { recursive: true, errorOnExist: true, force: false });
+  await rm(staged, { recursive: true, force: true });
+  return copy;
+}
+
+/**
+ * Keeps the stamp file of the old model in the new one until it is touched: whoever watches it must not see it come,
+ * go or change before the model is whole.
+ */
+export async function keepStampFile(oldFile: string, newFile: string): Promise<void> {
+  const old = await stat(oldFile).catch(() => undefined);
+  await rm(newFile, { recursive: true, force: true });
+  if (!old?.isFile()) return;
+  await cp(oldFile, newFile);
+  await utimes(newFile, old.atime, old.mtime);
+}
+
+/**
+ * Touches a stamp file: its time of change becomes another one, and a later one even where the clock went backwards.
+ *
+ * @throws SRV_IO
+ */
+export async function touchStampFile(file: string, nowMs: number): Promise<void> {
+  try {
+    const before = await stat(file).catch(() => undefined);
+    const atMs = before ? Math.max(nowMs, before.mtimeMs + 10) : nowMs;
+    const handle = await open(file, 'a');
+    await handle.close();
+    await utimes(file, atMs / 1000, atMs / 1000);
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `The stamp file ${file} cannot be touched: ${messageOf(cause)}.`, {
+      cause,
+    });
+  }
+}
+
+/** The numbers of the version directories in a directory, ascending; a missing directory has none. */
+export async function versionsIn(directory: string): Promise<readonly number[]> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  return entries
+    .filter((entry) => entry.isDirectory())
+    .flatMap(({ name }) => versionNumber(name) ?? [])
+    .toSorted((a, b) => a - b);
+}
+
+/** The version that a directory's name means; undefined where it means none. */
+export function versionNumber(name: string): number | undefined {
+  const version = /^\d{1,15}$/.test(name) ? Number(name) : 0;
+  return version > 0 ? version : undefined;
+}
+
+/** Removes a version directory: renamed first, so that a reader sees all of it or nothing. */
+export async function removeVersion(directory: string, version: number, work: string): Promise<void> {
+  await mkdir(work, { recursive: true });
+  const gone = join(work, `gone-${version}`);
+  for (const { name } of await readdir(directory, { withFileTypes: true })) {
+    if (versionNumber(name) !== version) continue;
+    await rename(join(directory, name), gone);
+    await rm(gone, { recursive: true, force: true });
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

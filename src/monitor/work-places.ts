@@ -1,0 +1,106 @@
+/** Where a monitor has its files, and what it remembers between starts. */
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import type { MonitorConfig } from '../config/monitor-settings.js';
+import { messageOf, ServingError } from '../errors.js';
+
+/** The places of one monitor. */
+export interface WorkPlaces {
+  /** The model's directory. */
+  readonly target: string;
+  /** What is in work, a directory for each attempt. */
+  readonly work: string;
+  readonly lock: string;
+  readonly state: string;
+  /** The model that was replaced, for the moment in between; beside the target, because a rename crosses no file systems. */
+  readonly aside: string;
+}
+
+/** The places that a configuration means, made as far as they are directories of the monitor's own. */
+export function workPlaces(config: MonitorConfig): WorkPlaces {
+  const localPath = resolve(config.localPath);
+  const temporary = resolve(localPath, config.localTmpPath);
+  const name = config.localModelName;
+  return {
+    target: join(localPath, name),
+    work: join(temporary, name),
+    lock: join(temporary, `${name}.lock`),
+    state: join(temporary, `${name}.state.json`),
+    aside: join(localPath, `.${name}.previous`),
+  };
+}
+
+/** Makes the directories that a monitor works in. @throws SRV_IO */
+export async function makePlaces({ work, target }: WorkPlaces): Promise<void> {
+  for (const directory of [dirname(target), work]) {
+    await mkdir(directory, { recursive: true }).catch((cause: unknown) => {
+      throw new ServingError('SRV_IO', `The directory ${directory} cannot be made: ${messageOf(cause)}.`, {
+        cause,
+      });
+    });
+  }
+}
+
+/** Makes an empty directory for an attempt; what earlier ones left behind is removed. @throws SRV_IO */
+export async function beginAttempt({ work }: WorkPlaces): Promise<string> {
+  try {
+    for (const left of await readdir(work)) await rm(join(work, left), { recursive: true, force: true });
+    return await mkdtemp(join(work, 'attempt-'));
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `${work} cannot be written to: ${messageOf(cause)}.`, { cause });
+  }
+}
+
+/** What was installed last. */
+export interface InstalledState {
+  /** The stamp of the done file then. */
+  readonly stamp: string;
+  /** The version directory; absent where the model's directory itself was replaced. */
+  readonly version?: number;
+}
+
+/** What was installed last from the same source; undefined where that is not known. */
+export async function readState(
+  places: WorkPlaces,
+  config: MonitorConfig,
+): Promise<InstalledState | undefined> {
+  try {
+    const state = JSON.parse(await readFile(places.state, 'utf8')) as Record<string, unknown>;
+    if (state.source !== sourceDigest(config) || typeof state.stamp !== 'string') return undefined;
+    return {
+      stamp: state.stamp,
+      ...(typeof state.version === 'number' ? { version: state.version } : {}),
+    };
+  } catch {
+    // Missing or damaged: the model is fetched once more, which does no harm.
+    return undefined;
+  }
+}
+
+/** @throws SRV_IO */
+export async function writeState(
+  places: WorkPlaces,
+  config: MonitorConfig,
+  state: InstalledState,
+): Promise<void> {
+  const next = `${places.state}.${process.pid}`;
+  try {
+    await writeFile(next, `${JSON.stringify({ ...state, source: sourceDigest(config) })}\n`);
+    await rename(next, places.state);
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `${basename(places.state)} cannot be written: ${messageOf(cause)}.`, {
+      cause,
+    });
+  }
+}
+
+/** Tells one source from another without writing secrets down. */
+function sourceDigest(config: MonitorConfig): string {
+  const { type, generalHost, ftpHost, ftpPort, fsName } = config;
+  const { remotePath, remoteModelName, remoteDonefileName, unpackedFilename, layout } = config;
+  const parts = [type, generalHost, ftpHost, ftpPort, fsName, remotePath, remoteModelName];
+  return createHash('sha256')
+    .update(JSON.stringify([...parts, remoteDonefileName, unpackedFilename, layout]))
+    .digest('hex');
+}
