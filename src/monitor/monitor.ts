@@ -94,6 +94,8 @@ export class Monitor {
     this.#openStore = dependencies.openStore ?? openMonitorStore;
     this.#onProgress = dependencies.onProgress;
     this.#places = workPlaces(this.config);
+    // An address that is none is found now: nothing is sent before it is asked for something.
+    void this.#openStore(this.config).close();
   }
 
   get counts(): MonitorCounts {

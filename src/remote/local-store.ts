@@ -19,7 +19,8 @@ import { treeStamp } from './tree-stamp.js';
 export class LocalStore implements RemoteStore {
   readonly label = '';
 
-  async stampOf(path: string, _options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+  async stampOf(path: string, { signal }: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+    throwIfAborted(signal);
     const found = await statOf(path);
     if (!found) return undefined;
     if (found.isDirectory()) {
@@ -32,7 +33,8 @@ export class LocalStore implements RemoteStore {
     return { text: stampText(found) };
   }
 
-  async list(path: string, _options: RemoteOptions = {}): Promise<readonly RemoteEntry[] | undefined> {
+  async list(path: string, { signal }: RemoteOptions = {}): Promise<readonly RemoteEntry[] | undefined> {
+    throwIfAborted(signal);
     if (!(await statOf(path))?.isDirectory()) return undefined;
     const entries: RemoteEntry[] = [];
     for (const name of (await readdir(path).catch((cause: unknown) => refuse(path, cause))).toSorted()) {
@@ -58,6 +60,7 @@ export class LocalStore implements RemoteStore {
 }
 
 async function read(path: string, signal: AbortSignal | undefined): Promise<OpenedFile | undefined> {
+  throwIfAborted(signal);
   const found = await statOf(path);
   if (!found?.isFile()) return undefined;
   return { source: chunksOf(path, signal), bytes: Number(found.size) };

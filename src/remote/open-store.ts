@@ -1,48 +1,89 @@
 /** Which store an address, or the options of a monitor, mean. */
 import type { MonitorConfig } from '../config/monitor-settings.js';
 import { ServingError } from '../errors.js';
+import { type FtpAccess, FtpStore } from './ftp-store.js';
+import { HadoopStore } from './hadoop-store.js';
 import { HttpStore } from './http-store.js';
 import { LocalStore } from './local-store.js';
 import { maskedUrl } from './masked-url.js';
 import type { RemoteStore } from './remote-store.js';
+import { WebHdfsStore } from './webhdfs-store.js';
 
 /**
- * Opens the store at an address: `http://`, `https://`, `file://`. Nothing is sent before it is asked for something.
+ * Opens the store at an address: `http://`, `https://`, `ftp://`, `ftps://`, `webhdfs://`, `swebhdfs://`, `file://`.
+ * Nothing is sent before it is asked for something.
  *
  * @throws SRV_BAD_CONFIG when no store has such addresses
  */
 export function openStoreAt(address: string): RemoteStore {
-  const protocol = URL.canParse(address) ? new URL(address).protocol : '';
-  switch (protocol) {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  switch (url?.protocol) {
     case 'http:':
     case 'https:':
       return new HttpStore(address);
+    case 'ftp:':
+    case 'ftps:':
+      return new FtpStore(ftpAccess(url));
+    case 'webhdfs:':
+    case 'swebhdfs:':
+      return new WebHdfsStore(address);
     case 'file:':
       return new LocalStore();
     default:
       throw new ServingError(
         'SRV_BAD_CONFIG',
-        `Expected an address that begins with http, https or file, got ${maskedUrl(address)}.`,
+        `Expected an address that begins with http, https, ftp, ftps, webhdfs, swebhdfs or file, got ${maskedUrl(address)}.`,
       );
   }
 }
 
-/** Opens the store that a monitor fetches from. */
+/** Opens the store that a monitor fetches from. @throws SRV_BAD_CONFIG when its address is none */
 export function openMonitorStore(config: MonitorConfig): RemoteStore {
+  const { generalHost = '', ftpHost = '', hadoopBin, fsName, fsUgi } = config;
   switch (config.type) {
     case 'general':
-      return openStoreAt(withScheme(config.generalHost ?? '', 'http'));
+      return openStoreAt(withScheme(generalHost, 'http'));
     case 'local':
       return new LocalStore();
-    case 'ftp':
+    case 'ftp': {
+      const { ftpPort, ftpUsername, ftpPassword } = config;
+      const address = withScheme(ftpHost, 'ftp');
+      if (!URL.canParse(address)) throw badAddress(address);
+      const access = ftpAccess(new URL(address));
+      return new FtpStore({
+        ...access,
+        port: access.port ?? ftpPort,
+        ...(ftpUsername === '' ? {} : { username: ftpUsername, password: ftpPassword }),
+      });
+    }
     case 'hdfs':
     case 'afs':
-      throw new ServingError('SRV_BAD_CONFIG', `The type ${config.type} is not there yet.`);
+      return hadoopBin === undefined
+        ? new WebHdfsStore(fsName, fsUgi.split(',')[0])
+        : new HadoopStore({ bin: hadoopBin, fsName, fsUgi });
     default:
       return config.type satisfies never;
   }
 }
 
+/** `ftps` asks for TLS on the usual port, and begins with it on port 990. */
+function ftpAccess({ protocol, hostname, port, pathname, username, password }: URL): FtpAccess {
+  const tls = protocol !== 'ftps:' ? undefined : port === '990' ? 'implicit' : 'explicit';
+  return {
+    host: hostname.replace(/^\[|\]$/g, ''),
+    ...(port === '' ? {} : { port: Number(port) }),
+    ...(username === ''
+      ? {}
+      : { username: decodeURIComponent(username), password: decodeURIComponent(password) }),
+    ...(pathname === '/' || pathname === '' ? {} : { directory: decodeURIComponent(pathname) }),
+    ...(tls ? { tls } : {}),
+  };
+}
+
 function withScheme(host: string, scheme: string): string {
   return /^[a-z][a-z\d+.-]*:\/\//i.test(host) ? host : `${scheme}://${host}`;
+}
+
+function badAddress(address: string): ServingError {
+  return new ServingError('SRV_BAD_CONFIG', `Expected an address, got ${maskedUrl(address)}.`);
 }

@@ -41,7 +41,8 @@ export async function serveFiles(directory: string): Promise<FileServer> {
 }
 
 function answer(directory: string, path: string, request: IncomingMessage, response: ServerResponse): void {
-  const place = join(directory, path);
+  // A slash behind the name of a file is an error of the file system.
+  const place = join(directory, path).replace(/\/+$/, '');
   const found = statSync(place, { throwIfNoEntry: false });
   if (!found || (found.isFile() && path.endsWith('/'))) {
     response.writeHead(404, { 'content-type': 'text/html' }).end('<p>not here</p>');
