@@ -35,6 +35,7 @@ NAPI_MODULE_INIT() {
   (void)state.release();
   exportFunction(env, exports, "init", init);
   exportCrashJournal(env, exports);
+  exportExchangePaths(env, exports);
   exportSlab(env, exports);
   exportMappedFile(env, exports);
   exportJsonTensor(env, exports);

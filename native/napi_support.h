@@ -102,6 +102,7 @@ napi_value arrayBufferOf(napi_env env, std::unique_ptr<std::string> text);
 void exportFunction(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
 void exportCrashJournal(napi_env env, napi_value exports);
+void exportExchangePaths(napi_env env, napi_value exports);
 void exportSlab(napi_env env, napi_value exports);
 void exportMappedFile(napi_env env, napi_value exports);
 void exportJsonTensor(napi_env env, napi_value exports);

@@ -1,7 +1,8 @@
 /** A model that was fetched becomes the one that is served from: by rename, so that no reader sees half of it. */
-import { cp, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { cp, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, ServingError } from '../errors.js';
+import { exchangePaths } from '../native/binding.js';
 
 /** What goes where. */
 export interface InstallPlaces {
@@ -19,12 +20,18 @@ export interface InstallPlaces {
  */
 export async function replaceDirectory({ staged, target, aside }: InstallPlaces): Promise<void> {
   try {
+    await mkdir(dirname(target), { recursive: true });
     const near = await onSameFileSystem(staged, target);
     await rm(aside, { recursive: true, force: true });
     if (!(await isThere(target))) {
       await rename(near, target);
       return;
     }
+    if (exchangePaths(near, target)) {
+      await rm(near, { recursive: true, force: true });
+      return;
+    }
+    // Where the file system has no exchange, the name is missing for a moment.
     await rename(target, aside);
     try {
       await rename(near, target);
@@ -75,7 +82,8 @@ export async function keepStampFile(oldFile: string, newFile: string): Promise<v
 }
 
 /**
- * Touches a stamp file: its time of change becomes another one, and a later one even where the clock went backwards.
+ * Touches a stamp file: its time of change becomes another one, and a later one even where the clock went backwards. It
+ * holds that time, for readers that look at its content.
  *
  * @throws SRV_IO
  */
@@ -83,9 +91,11 @@ export async function touchStampFile(file: string, nowMs: number): Promise<void>
   try {
     const before = await stat(file).catch(() => undefined);
     const atMs = before ? Math.max(nowMs, before.mtimeMs + 10) : nowMs;
-    const handle = await open(file, 'a');
-    await handle.close();
-    await utimes(file, atMs / 1000, atMs / 1000);
+    // Renamed, so that nobody reads half of it; not from the model's directory, where nobody knows it.
+    const next = join(dirname(dirname(file)), `.${basename(file)}.${process.pid}`);
+    await writeFile(next, `${new Date(atMs).toISOString()}\n`);
+    await utimes(next, atMs / 1000, atMs / 1000);
+    await rename(next, file);
   } catch (cause) {
     throw new ServingError('SRV_IO', `The stamp file ${file} cannot be touched: ${messageOf(cause)}.`, {
       cause,

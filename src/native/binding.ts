@@ -48,6 +48,7 @@ interface Memory {
   releaseSlab(id: number): boolean;
   slabStats(): SlabStats;
   externalBuffersAllowed(): boolean;
+  exchangePaths(first: string, second: string): boolean;
   mapFile(path: string, advice: number, prefault: boolean, hugePages: boolean): ArrayBuffer;
   hashFile(path: string): Promise<string>;
   prefaultFile(path: string): Promise<number>;
@@ -292,4 +293,14 @@ export function leaveRun(): void {
 /** Ends the journal: from now on the process may end in any way without blaming a model. */
 export function closeCrashJournal(): void {
   addon<Memory>().closeCrashJournal();
+}
+
+/**
+ * Lets two files or directories of one file system change places in one step, so that at no time one of the names is
+ * missing. False, and nothing done, where the operating system or the file system has no such step.
+ *
+ * @throws SRV_IO when it has, but one of them is missing or must not be moved
+ */
+export function exchangePaths(first: string, second: string): boolean {
+  return addon<Memory>().exchangePaths(first, second);
 }
