@@ -23,6 +23,7 @@ import { TableUpkeep } from './model/table-upkeep.js';
 import { TakenFiles } from './model/taken-files.js';
 import { readKeptLabels } from './model/version-labels.js';
 import { ModelService } from './model-service.js';
+import { Monitors } from './monitor/monitors.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
@@ -121,6 +122,7 @@ export class Runtime {
   readonly #queueBytes: ByteBudget;
   readonly #preparer: Preparer;
   readonly #upkeep: TableUpkeep;
+  readonly #monitors: Monitors;
   readonly #taken: TakenFiles;
   readonly #lifecycle: ModelLifecycle;
   readonly #source: ModelSource;
@@ -197,6 +199,7 @@ export class Runtime {
       isServing: () => this.#registry.hasReady,
       onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
     });
+    this.#monitors = new Monitors(config.monitors, { logger: this.#logger, clock });
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',
       compactFrom: config.compactTables,
@@ -264,6 +267,7 @@ export class Runtime {
     process.on('exit', this.#forgetCrashes);
     await requireProviders(this.#groups);
     await this.#taken.removeLeftovers();
+    await this.#monitors.start();
     this.#logger.info('loading models');
     await this.#source.start();
     // Why a model cannot be served is kept with it; the others go on.
@@ -400,7 +404,7 @@ export class Runtime {
     this.#source.close();
     this.#lifecycle.close();
     this.#stop.abort();
-    await Promise.all([this.#preparer.close(), this.#upkeep.close()]);
+    await Promise.all([this.#preparer.close(), this.#upkeep.close(), this.#monitors.close()]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
     await this.#recorder.close();
     this.#scheduler.close();
@@ -462,6 +466,7 @@ export class Runtime {
       slabBytes: this.#slots.bytes,
       refusals: this.service.refusals,
       upkeep: this.#upkeep.counts,
+      monitors: this.#monitors.counts,
       lifecycle: this.#lifecycle.counts,
     };
   }

@@ -63,6 +63,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'runtime.ts': [
     'native',
     'model-service.ts',
+    'monitor',
     'server',
     'model',
     'warmup',
@@ -97,7 +98,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   batching: ['instance', 'tensor'],
   instance: ['tensor', 'native', 'config', 'sparse'],
   lifecycle: [],
-  monitor: ['remote', 'config', 'batching'],
+  monitor: ['remote', 'config', 'batching', 'native'],
   remote: [],
   observe: ['config'],
   config: [],

@@ -2,6 +2,7 @@
 import type { TSchema } from 'typebox';
 import { embeddingSettingKeys, embeddingSettingsSchema } from './embedding-settings.js';
 import { modelSettingKeys } from './model-settings.js';
+import { monitorSettings } from './monitor-settings.js';
 import { expectationOf } from './problems.js';
 import { type Setting, settingGroups, settings } from './schema.js';
 import { envPrefix } from './sources.js';
@@ -117,6 +118,19 @@ export function modelJsonPage(): string {
     ...embeddingSection(),
   );
   return `${parts.join('\n')}\n`;
+}
+
+/** The table of options in `docs/monitor.md`. */
+export function monitorOptionsTable(): string {
+  const rows = monitorSettings.map(({ outside, isRequired, schema }) =>
+    row([
+      `\`${outside}\``,
+      schema.bytes ? 'bytes, or text like `64mb`' : expectationOf(schema as TSchema),
+      schema.defaultText ?? (isRequired ? 'required' : String(schema.default ?? '')),
+      schema.description,
+    ]),
+  );
+  return ['| option | takes | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
 }
 
 function embeddingSection(): string[] {

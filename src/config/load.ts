@@ -6,10 +6,11 @@
  */
 import { isIPv4 } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { TSchema } from 'typebox';
 import { ServingError } from '../errors.js';
 import { usableCpus } from './cpus.js';
+import { checkMonitorOptions, type MonitorConfig, monitorFromFile } from './monitor-settings.js';
 import { findProblems, formatPath, isKeyed, type Problem } from './problems.js';
 import {
   type LogConfig,
@@ -125,6 +126,11 @@ export function loadServeConfig(inputs: ConfigInputs = {}): ServeConfig {
   if (typeof configFile === 'string' && configFile !== '') readFileValues(configFile, given, problems);
   readEnvironmentValues(surroundings.env, given, problems);
   readFlagValues(flags, given, problems);
+  const monitors = given.get('monitors');
+  if (monitors && Array.isArray(monitors.value) && typeof configFile === 'string') {
+    const value = monitors.value.map((entry: unknown) => monitorFromFile(entry, dirname(configFile)));
+    given.set('monitors', { ...monitors, value });
+  }
 
   const resolved = { runtime: {}, server: {}, log: {} } as Record<Section, Record<string, unknown>>;
   const labels = new Map<string, string>();
@@ -207,6 +213,12 @@ function resolveSection(
       if (byDefault !== undefined) config[key] = structuredClone(byDefault);
       continue;
     }
+    if (key === 'monitors' && Array.isArray(value)) {
+      const found = resolveMonitors(value);
+      problems.push(...found.problems);
+      config[key] = found.configs;
+      continue;
+    }
     for (const { path, text } of findProblems(properties[key] ?? {}, value)) {
       problems.push({ path: [key, ...path], text });
     }
@@ -216,6 +228,26 @@ function resolveSection(
     problems.push({ path: ['cpuGroup'], text: 'false leaves nothing to run on, because no card is given' });
   }
   return { config: deepFreeze(config), problems };
+}
+
+/** What a monitor was given may hold secrets, so its problems are told by `checkMonitorOptions` alone. */
+function resolveMonitors(values: readonly unknown[]): { configs: MonitorConfig[]; problems: Problem[] } {
+  const configs: MonitorConfig[] = [];
+  const problems: Problem[] = [];
+  for (const [index, value] of values.entries()) {
+    const checked = checkMonitorOptions(value);
+    if ('config' in checked) configs.push(checked.config);
+    else problems.push(...checked.problems.map((text): Problem => ({ path: ['monitors', index], text })));
+  }
+  for (const [index, { localPath, localModelName }] of configs.entries()) {
+    const other = configs.findIndex(
+      (one) => resolve(one.localPath) === resolve(localPath) && one.localModelName === localModelName,
+    );
+    if (other === index) continue;
+    const text = `local_model_name: monitors[${other}] brings its model to the same place`;
+    problems.push({ path: ['monitors', index], text });
+  }
+  return { configs, problems };
 }
 
 function unknownOption(section: Section, key: string): string {

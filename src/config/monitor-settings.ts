@@ -244,15 +244,18 @@ export function checkMonitorOptions(
   value: unknown,
 ): { readonly config: MonitorConfig } | { readonly problems: readonly string[] } {
   if (!isKeyed(value)) return { problems: ['expected an object with the options of a monitor'] };
-  const known = monitorSettings.map(({ key }) => key as string);
+  const inside = monitorSettings.map(({ key }) => key as string);
+  const outside = monitorSettings.map((setting) => setting.outside);
   const problems = Object.keys(value)
-    .filter((key) => !known.includes(key))
-    .map((key) => `${key}: unknown key${didYouMean(key, known)}`);
+    .filter((key) => !inside.includes(key))
+    .map(
+      (key) => `${key}: unknown key${didYouMean(key, key.includes('_') ? outside : [...inside, ...outside])}`,
+    );
   const config: Record<string, unknown> = {};
-  for (const { key, outside, isRequired, schema } of monitorSettings) {
+  for (const { key, outside: name, isRequired, schema } of monitorSettings) {
     const given = value[key];
     if (given === undefined) {
-      if (isRequired) problems.push(`${outside}: missing: expected ${expectationOf(schema as TSchema)}`);
+      if (isRequired) problems.push(`${name}: missing: expected ${expectationOf(schema as TSchema)}`);
       if (schema.default !== undefined) config[key] = schema.default;
       continue;
     }
@@ -260,7 +263,7 @@ export function checkMonitorOptions(
     for (const { path, text: problem } of findProblems(schema as TSchema, typed)) {
       // A problem quotes the value.
       const said = schema.secret || schema.address ? `expected ${expectationOf(schema as TSchema)}` : problem;
-      problems.push(`${formatPath([outside, ...path])}: ${said}`);
+      problems.push(`${formatPath([name, ...path])}: ${said}`);
     }
     config[key] = typed;
   }

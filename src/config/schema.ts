@@ -4,6 +4,7 @@
  * `docs/configuration.md` is printed from it.
  */
 import Type, { type Static } from 'typebox';
+import type { MonitorConfig, MonitorOptions } from './monitor-settings.js';
 import { type ProviderName, providerNames } from './providers.js';
 import { reloadableTypes } from './reloadable-types.js';
 
@@ -182,6 +183,13 @@ export const runtimeSchema = Type.Object(
       group: 'Models',
       description:
         'Whether the labels of model_config_file and model.json may point to versions that are not ready. Otherwise such a label waits until its version is.',
+    }),
+    monitors: Type.Array(Type.Record(Type.String(), Type.Unknown()), {
+      default: [],
+      expected: 'a list of monitors',
+      group: 'Models',
+      description:
+        'Monitors that run in this process: each fetches a model from a remote store whenever its publisher has put a new one there, with the options of onnx-serving monitor as keys (docs/monitor.md). Only in a file, or embedded. The first fetch of a model that is not there yet is waited for at the start.',
     }),
     modelControl: Type.Enum(['none', 'explicit'], {
       default: 'none',
@@ -498,8 +506,9 @@ type DeepReadonly<T> = T extends readonly (infer Item)[]
     : T;
 
 /** The runtime's settings, resolved: every default applied, validated, frozen. */
-export type RuntimeConfig = DeepReadonly<Omit<Static<typeof runtimeSchema>, 'provider'>> & {
+export type RuntimeConfig = DeepReadonly<Omit<Static<typeof runtimeSchema>, 'provider' | 'monitors'>> & {
   readonly provider: ProviderName;
+  readonly monitors: readonly MonitorConfig[];
 };
 
 /** The HTTP server's settings, resolved. */
@@ -531,8 +540,9 @@ export interface ModelOption {
 }
 
 /** The runtime's settings as an embedder gives them: all optional, `undefined` means the default. */
-export type RuntimeOptions = Omit<Options<RuntimeConfig>, 'models'> & {
+export type RuntimeOptions = Omit<Options<RuntimeConfig>, 'models' | 'monitors'> & {
   readonly models?: readonly ModelOption[] | undefined;
+  readonly monitors?: readonly MonitorOptions[] | undefined;
 };
 
 /** The HTTP server's settings as an embedder gives them. */

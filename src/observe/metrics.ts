@@ -27,6 +27,13 @@ export interface RuntimeMetrics {
   readonly slabBytes: number;
   /** Requests that were refused before a version was found, by protocol and code. */
   readonly refusals: ReadonlyMap<string, number>;
+  /** What the monitors of this process have done, by the name of the model that each brings. */
+  readonly monitors: readonly {
+    readonly monitor: string;
+    readonly looks: Readonly<Record<string, number>>;
+    readonly bytes: number;
+    readonly failuresInARow: number;
+  }[];
   /** What was done for tables in the background. */
   readonly upkeep: {
     readonly sound: number;
@@ -72,6 +79,7 @@ export class MetricsPage {
     const lines: string[] = [];
     this.#writeRequests(lines, numbers);
     this.#writeCounts(lines, numbers);
+    this.#writeMonitors(lines, numbers);
     this.#writeDevices(lines, numbers);
     return `${lines.join('\n')}\n${await this.#registry.metrics()}`;
   }
@@ -207,6 +215,39 @@ export class MetricsPage {
     lines.push(`onnx_serving_first_use_seconds_total ${lifecycle.firstUseSeconds}`);
   }
 
+  #writeMonitors(lines: string[], { monitors }: RuntimeMetrics): void {
+    const label = (monitor: string): string => `monitor="${escapeLabel(monitor)}"`;
+    head(
+      lines,
+      'onnx_serving_monitor_looks_total',
+      'counter',
+      'Looks of monitors at their done files, by result: installed, unchanged, absent, changed or failed.',
+    );
+    for (const { monitor, looks } of monitors) {
+      for (const [result, count] of Object.entries(looks)) {
+        lines.push(`onnx_serving_monitor_looks_total{${label(monitor)},result="${result}"} ${count}`);
+      }
+    }
+    head(
+      lines,
+      'onnx_serving_monitor_bytes_total',
+      'counter',
+      'Bytes of the models that monitors installed.',
+    );
+    for (const { monitor, bytes } of monitors) {
+      lines.push(`onnx_serving_monitor_bytes_total{${label(monitor)}} ${bytes}`);
+    }
+    head(
+      lines,
+      'onnx_serving_monitor_failures_in_a_row',
+      'gauge',
+      'Failures of a monitor since something went well.',
+    );
+    for (const { monitor, failuresInARow } of monitors) {
+      lines.push(`onnx_serving_monitor_failures_in_a_row{${label(monitor)}} ${failuresInARow}`);
+    }
+  }
+
   #writeDevices(lines: string[], { devices }: RuntimeMetrics): void {
     head(lines, 'onnx_serving_workers', 'gauge', 'Instances of a device.');
     for (const { device, instances } of devices) {
@@ -254,7 +295,11 @@ function gauge(
 }
 
 function labels(model: string, version: number): string {
-  return `model="${model.replace(/["\\\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`))}",version="${version}"`;
+  return `model="${escapeLabel(model)}",version="${version}"`;
+}
+
+function escapeLabel(text: string): string {
+  return text.replace(/["\\\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`));
 }
 
 function writeHistogram(lines: string[], name: string, labelText: string, histogram: Histogram): void {

@@ -35,7 +35,9 @@ export async function unpackTar(file: string, isCompressed: boolean, context: Un
   parser.on('eof', () => {
     hasEndMark = true;
   });
+  let last: ReadEntry | undefined;
   parser.on('entry', (entry: ReadEntry) => {
+    last = entry;
     work = work
       .then(() => (failure === undefined ? sink(describe(entry)) : undefined))
       .catch(fail)
@@ -43,12 +45,20 @@ export async function unpackTar(file: string, isCompressed: boolean, context: Un
       .then(() => void entry.resume());
   });
   const ended = new Promise<void>((resolve) => parser.once('end', () => resolve()));
-  for await (const chunk of tarBytes(file, isCompressed, context)) {
-    if (!parser.write(chunk)) await new Promise<void>((resolve) => parser.once('drain', () => resolve()));
-    if (failure !== undefined) throw failure;
+  try {
+    for await (const chunk of tarBytes(file, isCompressed, context)) {
+      if (!parser.write(chunk)) await new Promise<void>((resolve) => parser.once('drain', () => resolve()));
+      if (failure !== undefined) break;
+    }
+  } catch (error) {
+    fail(error);
   }
-  parser.end();
-  await ended;
+  if (failure === undefined) {
+    parser.end();
+    await ended;
+  }
+  // Of an archive that is left in its middle nothing more comes: whoever reads an entry must not wait for it.
+  last?.end();
   await work;
   if (failure !== undefined) throw failure;
   if (!hasEndMark) throw badArchive(label, 'it ends before its end mark, so it is not whole');

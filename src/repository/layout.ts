@@ -120,10 +120,14 @@ async function findConfigured(file: string): Promise<RepositoryEntry[][]> {
   return inOrder(models, ({ basePath, ...options }) => findOrExplain(basePath, options));
 }
 
+/** Where a monitor has what it is fetching, unless `local_tmp_path` says otherwise. */
+const monitorDirectory = '_serving_monitor_tmp';
+
 async function findChildren(directory: string): Promise<RepositoryEntry[][]> {
   const place = resolve(directory);
   const children = (await listDirectory(place))
-    .filter((child) => !child.name.startsWith('.') && (child.isDirectory || isOnnxName(child.name)))
+    .filter((child) => !child.name.startsWith('.') && child.name !== monitorDirectory)
+    .filter((child) => child.isDirectory || isOnnxName(child.name))
     .map((child) => join(place, child.name));
   return inOrder(children, (path) => findOrExplain(path, {}));
 }

@@ -58,6 +58,7 @@ test('an embedder without options gets every default', () => {
   const config = resolveRuntimeConfig({}, bare);
   assert.deepEqual(config, {
     models: [],
+    monitors: [],
     modelConfigFilePollWaitSeconds: 0,
     fileSystemPollWaitSeconds: 1,
     reloadableType: 'timestamp_ne',
