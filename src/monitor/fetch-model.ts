@@ -60,7 +60,7 @@ export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext):
   const remote = await chooseRemote(context);
   const label = store.label + remote.path;
 
-  const before = await store.stampOf(remote.path, { signal });
+  const before = await store.stampOf(remote.path, { signal, onAnswer: heard });
   heard();
   if (!before) {
     throw new ServingError(
@@ -81,7 +81,7 @@ export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext):
     [donePath, doneStamp],
     [remote.path, before],
   ] as const) {
-    const after = await store.stampOf(path, { signal });
+    const after = await store.stampOf(path, { signal, onAnswer: heard });
     heard();
     if (after?.text === stamp.text) continue;
     throw new ServingError(
@@ -122,7 +122,7 @@ interface RemoteModel {
 async function chooseRemote({ config, store, signal, heard }: FetchContext): Promise<RemoteModel> {
   const path = joinRemote(config.remotePath, config.remoteModelName);
   if (config.layout === 'in_place') return { path };
-  const entries = (await store.list(path, { signal })) ?? [];
+  const entries = (await store.list(path, { signal, onAnswer: heard })) ?? [];
   heard();
   const versions = entries
     .filter(({ isDirectory }) => isDirectory)

@@ -1,7 +1,8 @@
 /** A model that was fetched becomes the one that is served from: by rename, so that no reader sees half of it. */
-import { cp, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { cp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, ServingError } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import { exchangePaths } from '../native/binding.js';
 
 /** What goes where. */
@@ -20,7 +21,7 @@ export interface InstallPlaces {
  */
 export async function replaceDirectory({ staged, target, aside }: InstallPlaces): Promise<void> {
   try {
-    await mkdir(dirname(target), { recursive: true });
+    makeDirectory(dirname(target), 0o777);
     const near = await onSameFileSystem(staged, target);
     await rm(aside, { recursive: true, force: true });
     if (!(await isThere(target))) {
@@ -120,7 +121,6 @@ export function versionNumber(name: string): number | undefined {
 
 /** Removes a version directory: renamed first, so that a reader sees all of it or nothing. */
 export async function removeVersion(directory: string, version: number, work: string): Promise<void> {
-  await mkdir(work, { recursive: true });
   const gone = join(work, `gone-${version}`);
   for (const { name } of await readdir(directory, { withFileTypes: true })) {
     if (versionNumber(name) !== version) continue;

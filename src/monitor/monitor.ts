@@ -188,7 +188,7 @@ export class Monitor {
   async #fetch(stamp: RemoteStamp, store: RemoteStore, idle: IdleLimit): Promise<void> {
     const { config } = this;
     const startedAt = this.#clock.now();
-    await makePlaces(this.#places);
+    makePlaces(this.#places);
     const unlock = await takeLock(this.#places.lock, 0);
     if (!unlock) {
       throw new ServingError('SRV_IO', `Another monitor is at work on ${this.#places.target}.`);

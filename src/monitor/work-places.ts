@@ -1,9 +1,10 @@
 /** Where a monitor has its files, and what it remembers between starts. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { MonitorConfig } from '../config/monitor-settings.js';
 import { messageOf, ServingError } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 
 /** The places of one monitor. */
 export interface WorkPlaces {
@@ -32,13 +33,15 @@ export function workPlaces(config: MonitorConfig): WorkPlaces {
 }
 
 /** Makes the directories that a monitor works in. @throws SRV_IO */
-export async function makePlaces({ work, target }: WorkPlaces): Promise<void> {
+export function makePlaces({ work, target }: WorkPlaces): void {
   for (const directory of [dirname(target), work]) {
-    await mkdir(directory, { recursive: true }).catch((cause: unknown) => {
+    try {
+      makeDirectory(directory, 0o777);
+    } catch (cause) {
       throw new ServingError('SRV_IO', `The directory ${directory} cannot be made: ${messageOf(cause)}.`, {
         cause,
       });
-    });
+    }
   }
 }
 

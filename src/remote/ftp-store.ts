@@ -47,13 +47,15 @@ export class FtpStore implements RemoteStore {
     this.label = `${tls ? 'ftps' : 'ftp'}://${user}${host}${port === undefined ? '' : `:${port}`}${place}`;
   }
 
-  async stampOf(path: string, { signal }: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+  async stampOf(path: string, options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+    const { signal, onAnswer } = options;
     const bytes = await this.#sizeOf(path, signal);
     if (bytes === undefined) {
       return treeStamp(
         path.replace(/\/+$/, ''),
         (below) => this.#list(below, signal),
-        (below) => this.stampOf(below, signal ? { signal } : {}),
+        (below) => this.stampOf(below, options),
+        onAnswer,
       );
     }
     const modified = await this.#ask(signal, path, (client) => client.lastMod(this.#absolute(path)));

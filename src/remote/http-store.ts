@@ -44,7 +44,8 @@ export class HttpStore implements RemoteStore {
         : { authorization: `Basic ${Buffer.from(credentials).toString('base64')}` };
   }
 
-  async stampOf(path: string, { signal }: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+  async stampOf(path: string, options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+    const { signal, onAnswer } = options;
     const known = this.#known.get(path);
     const reply = await this.#get(path, signal, known ? { 'if-none-match': known.etag } : {});
     if (reply.status === 304 && known) {
@@ -61,8 +62,9 @@ export class HttpStore implements RemoteStore {
       reply.discard();
       return treeStamp(
         path.replace(/\/+$/, ''),
-        (below) => this.list(below, { ...(signal ? { signal } : {}) }),
-        (below) => this.stampOf(below, { ...(signal ? { signal } : {}) }),
+        (below) => this.list(below, options),
+        (below) => this.stampOf(below, options),
+        onAnswer,
       );
     }
     const { etag, 'last-modified': modified, 'content-length': length } = reply.headers;
@@ -110,7 +112,7 @@ export class HttpStore implements RemoteStore {
     const { signal } = options;
     const source = {
       label: this.label,
-      list: (below: string) => this.list(below, { ...(signal ? { signal } : {}) }),
+      list: (below: string) => this.list(below, options),
       read: (below: string) => this.#read(below, signal),
     };
     return fetchTree(source, path, target, options);

@@ -19,15 +19,16 @@ import { treeStamp } from './tree-stamp.js';
 export class LocalStore implements RemoteStore {
   readonly label = '';
 
-  async stampOf(path: string, { signal }: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
-    throwIfAborted(signal);
+  async stampOf(path: string, options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
+    throwIfAborted(options.signal);
     const found = await statOf(path);
     if (!found) return undefined;
     if (found.isDirectory()) {
       return treeStamp(
         path,
-        (below) => this.list(below),
-        (below) => this.stampOf(below),
+        (below) => this.list(below, options),
+        (below) => this.stampOf(below, options),
+        options.onAnswer,
       );
     }
     return { text: stampText(found) };
@@ -50,7 +51,7 @@ export class LocalStore implements RemoteStore {
   fetch(path: string, target: string, options: FetchOptions = {}): Promise<Fetched> {
     const source = {
       label: this.label,
-      list: (below: string) => this.list(below),
+      list: (below: string) => this.list(below, options),
       read: (below: string) => read(below, options.signal),
     };
     return fetchTree(source, path, target, options);

@@ -46,6 +46,7 @@ export class FetchCount {
     this.#files += 1;
     const { maxFiles } = this.#options.limits ?? defaultFetchLimits;
     if (this.#files > maxFiles) throw tooLarge(label, `more than ${maxFiles} files`);
+    this.#tell();
   }
 
   /** @throws SRV_REMOTE_TOO_LARGE when these are more bytes than allowed */
@@ -53,10 +54,13 @@ export class FetchCount {
     this.#bytes += bytes;
     const { maxBytes } = this.#options.limits ?? defaultFetchLimits;
     if (this.#bytes > maxBytes) throw tooLarge(label, `more than ${maxBytes} bytes`);
+    this.#tell();
+  }
+
+  #tell(): void {
     const progress: FetchProgress = { files: this.#files, bytes: this.#bytes };
-    this.#options.onProgress?.(
-      this.#totalBytes === undefined ? progress : { ...progress, totalBytes: this.#totalBytes },
-    );
+    const totalBytes = this.#totalBytes;
+    this.#options.onProgress?.(totalBytes === undefined ? progress : { ...progress, totalBytes });
   }
 }
 

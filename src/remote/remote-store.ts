@@ -34,6 +34,8 @@ export interface FetchProgress {
 /** Options of `stampOf` and `list`. */
 export interface RemoteOptions {
   readonly signal?: AbortSignal;
+  /** Called for each answer on the way to the result: whoever waits knows by it that the store is alive. */
+  readonly onAnswer?: () => void;
 }
 
 /** Options of `fetch`. */

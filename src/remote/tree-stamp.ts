@@ -9,11 +9,13 @@ const maxEntries = 100_000;
  * The stamp of a directory: a digest over the names below it and the stamp of each file.
  *
  * @param stampOfFile asked where the listing has no stamp of its own
+ * @param onAnswer called for each entry
  */
 export async function treeStamp(
   path: string,
   list: (path: string) => Promise<readonly RemoteEntry[] | undefined>,
   stampOfFile: (path: string) => Promise<RemoteStamp | undefined>,
+  onAnswer?: () => void,
 ): Promise<RemoteStamp | undefined> {
   const entries = await list(path);
   if (entries === undefined) return undefined;
@@ -28,6 +30,7 @@ export async function treeStamp(
         await walk(below, (await list(below)) ?? []);
         continue;
       }
+      onAnswer?.();
       const stamp = entry.stamp ?? (await stampOfFile(below))?.text ?? '';
       hash.update(`${JSON.stringify(below)} ${entry.bytes ?? ''} ${stamp}\n`);
     }

@@ -68,6 +68,7 @@ export class WebHdfsStore implements RemoteStore {
         path,
         (below) => this.list(below, options),
         (below) => this.stampOf(below, options),
+        options.onAnswer,
       );
     }
     return status && { text: stampText(status) };

@@ -1,67 +1,40 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, request, type Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { HadoopStore } from '../../src/remote/hadoop-store.js';
 import { WebHdfsStore } from '../../src/remote/webhdfs-store.js';
+import { putIntoHdfs, sendPut, superuser } from '../support/hdfs-files.js';
 import { type HdfsPeer, startHdfs } from '../support/peers.js';
-import { hasCode, type StoreUnderTest, storeContract } from '../support/store-contract.js';
+import { hasCode, storeContract } from '../support/store-contract.js';
 import { until } from '../support/until.js';
 
-const user = process.env.USER ?? 'root';
 let hdfs: HdfsPeer;
 before(async () => {
   hdfs = await startHdfs();
 });
 after(() => hdfs.close());
 
-/** Writes into HDFS, which is done in two requests: the first says where to. */
-function putIntoHdfs(base: string): StoreUnderTest['put'] {
-  return async (path, content) => {
-    const place = `${base}/${path}`.split('/').map(encodeURIComponent).join('/');
-    const url = `http://${hdfs.httpHost}/webhdfs/v1${place}?op=CREATE&overwrite=true&user.name=${superuser()}`;
-    const first = await sendPut(url);
-    assert.equal(first.status, 307);
-    assert.equal((await sendPut(first.location, Buffer.from(content))).status, 201);
-  };
-}
-
-function sendPut(url: string, body = Buffer.alloc(0)): Promise<{ status: number; location: string }> {
-  return new Promise((resolve, reject) => {
-    const headers = { 'content-length': body.length, 'content-type': 'application/octet-stream' };
-    const sent = request(url, { method: 'PUT', headers }, (response) => {
-      const { statusCode: status = 0, headers: answered } = response;
-      response.resume().on('end', () => resolve({ status, location: answered.location ?? '' }));
-    });
-    sent.on('error', reject).end(body);
-  });
-}
-
-/** The cluster belongs to whoever started it. */
-function superuser(): string {
-  return process.getuid?.() === 0 ? 'root' : user;
-}
-
 storeContract('HDFS by WebHDFS', async () => ({
   store: new WebHdfsStore(`webhdfs://${hdfs.httpHost}`, superuser()),
   base: '/web',
-  put: putIntoHdfs('/web'),
+  put: putIntoHdfs(hdfs, '/web'),
   close: async () => {},
 }));
 
 storeContract('HDFS by a hadoop program', async () => ({
   store: new HadoopStore({ bin: hdfs.hadoopBin, fsName: hdfs.fsName, fsUgi: `${superuser()},secret` }),
   base: '/program',
-  put: putIntoHdfs('/program'),
+  put: putIntoHdfs(hdfs, '/program'),
   close: async () => {},
 }));
 
 describe('HDFS with permissions', () => {
   before(async () => {
-    await putIntoHdfs('/private')('file', 'x');
+    await putIntoHdfs(hdfs, '/private')('file', 'x');
     const url = `http://${hdfs.httpHost}/webhdfs/v1/private?op=SETPERMISSION&permission=700&user.name=${superuser()}`;
     assert.equal((await sendPut(url)).status, 200);
   });
@@ -164,7 +137,7 @@ describe('WebHDFS of two name nodes', () => {
         .end(JSON.stringify({ RemoteException }));
     });
     await new Promise<void>((listening) => standby.listen(0, '127.0.0.1', listening));
-    await putIntoHdfs('/two')('file', 'x');
+    await putIntoHdfs(hdfs, '/two')('file', 'x');
   });
   after(() => {
     standby.close();
