@@ -5,7 +5,7 @@ import type { MonitorConfig } from '../config/monitor-settings.js';
 import { ServingError } from '../errors.js';
 import { joinRemote } from '../remote/fetch-tree.js';
 import {
-  digestEndings,
+  type digestEndings,
   maxDigestBytes,
   type NamedDigest,
   parseDigestFile,
@@ -153,9 +153,12 @@ async function fetchText(path: string, context: FetchContext): Promise<string | 
   }
 }
 
+/** Of those that may lie beside a file afar, two are asked for: each is a request, or a program that is started. */
+const besideEndings: readonly (typeof digestEndings)[number][] = ['.sha256', '.md5'];
+
 /** The digests that lie beside a file: `model.tar.gz.sha256`. The first one that is there will do. */
 async function digestsBeside(path: string, context: FetchContext): Promise<readonly NamedDigest[]> {
-  for (const ending of digestEndings) {
+  for (const ending of besideEndings) {
     const text = await fetchText(path + ending, context);
     if (text !== undefined) return [parseDigestFile(text, basename(path), ending)];
   }
