@@ -314,7 +314,9 @@ for (const [place, cardId, opened] of [
   test(`between loads the spare of ${place} keeps ${cardId === undefined ? 'what it has' : 'nothing'}`, async (t) => {
     const { group } = openGroup(t, 1, cardId);
     let times = 0;
-    const warmUp = async (): Promise<void> => void (times += 1);
+    const warmUp = async (): Promise<void> => {
+      times += 1;
+    };
     await group.load(loadOf(1), { warmUp });
     await group.load(loadOf(2), { how: 'behind' });
     await group.load(loadOf(3), { how: 'behind' });
