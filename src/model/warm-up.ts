@@ -48,6 +48,8 @@ export interface VersionWarmUpOptions {
   readonly timeoutMs: number;
   /** Whether a failure of a request is only told. */
   readonly ignoresFailures: boolean;
+  /** Ends it between two runs. */
+  readonly signal?: AbortSignal | undefined;
   /** Takes what is to be told of requests and batches that were left out or failed without harm. */
   readonly onNote: (note: string) => void;
 }
@@ -83,6 +85,7 @@ const fatalCodes: ReadonlySet<string> = new Set([
   'SRV_MODEL_CORRUPT',
   'SRV_TABLE_CORRUPT',
   'SRV_INTERNAL',
+  'SRV_SHUTTING_DOWN',
 ]);
 
 const slotPauseMs = 1;
@@ -219,6 +222,7 @@ export class VersionWarmUp {
     request: PlannedRequest,
   ): Promise<void> {
     const { targets, slots, versionId } = this.#options;
+    this.#requireOpen();
     const layout = layOut(parts, targets);
     const slot = await this.#takeSlot(layout.inputBytes + this.#replyRoom.bytes(layout.rows));
     try {
@@ -265,7 +269,15 @@ export class VersionWarmUp {
       const slot = slots.take(bytes);
       if (slot) return slot;
       // Others run in all of the memory now.
+      this.#requireOpen();
       await new Promise<void>((resolve) => void clock.setTimer(resolve, slotPauseMs));
+    }
+  }
+
+  #requireOpen(): void {
+    const { signal, label } = this.#options;
+    if (signal?.aborted) {
+      throw new ServingError('SRV_SHUTTING_DOWN', `the runtime was closed while ${label} was warmed up`);
     }
   }
 

@@ -255,3 +255,15 @@ test('a row whose id is in no table fails a recorded request, and no made-up one
   await madeUp.warmUp.warmUp(run);
   assert.equal(madeUp.warmUp.report.runs, 2);
 });
+
+test('it ends between two runs when the runtime closes, whatever is ignored', async () => {
+  const closing = new AbortController();
+  const { warmUp, run, ran, slots } = bench(
+    { requests: [request([1])], count: 100, signal: closing.signal, ignoresFailures: true },
+    async () => {
+      if (ran.length === 3) closing.abort();
+    },
+  );
+  await assert.rejects(warmUp.warmUp(run), { code: 'SRV_SHUTTING_DOWN' });
+  assert.deepEqual([ran.length, slots.used], [3, 0]);
+});
