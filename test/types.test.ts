@@ -25,6 +25,7 @@ import {
   type RowType,
   type Runtime,
   type RuntimeOptions,
+  readWarmUpRequests,
   type ServerOptions,
   ServingError,
   type StringTensor,
@@ -32,7 +33,10 @@ import {
   type Tensor,
   type TensorMap,
   tensor,
+  type WarmUpRequests,
+  warmUpRequestsOfArrays,
   writeDelta,
+  writeWarmUpRequests,
 } from '../src/index.js';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -158,6 +162,13 @@ test('the public types of tables accept what is right and refuse what is wrong',
     true satisfies Equal<typeof difference.added, number>;
     await writeDelta('a', 'b', 'a', { signal: new AbortController().signal });
     table.gather(hashKeys(['text'], { function: 'murmur3', seed: 7n, modulus: 1000 }));
+    const x = { name: 'x', tensor: tensor('FP32', [1], [1]) };
+    await writeWarmUpRequests('a.bin', [{ inputs: [x], outputs: ['y'] }]);
+    // @ts-expect-error a request has its tensors by name in a list
+    await writeWarmUpRequests('a.bin', [{ inputs: { x: x.tensor } }]);
+    await writeWarmUpRequests('a.jsonl', warmUpRequestsOfArrays([x], { rows: 1 }));
+    const read = await readWarmUpRequests('a.bin', { timeoutMs: 5 });
+    true satisfies Equal<typeof read, WarmUpRequests>;
     // @ts-expect-error no hash function of stages
     hashKeys(['text'], { function: 'md5' });
   };

@@ -266,6 +266,7 @@ export class ModelLoader {
             count: isWarmSession ? 1 : warming.count,
             timeoutMs: warming.timeoutMs,
             ignoresFailures: warming.ignoresFailures,
+            signal: this.#options.closing,
             onNote: (note) => this.#options.onNote?.(version, note),
           });
     const runMs = (prepared.trial.p50Us ?? unknownRunUs) / 1000 + hopMs;

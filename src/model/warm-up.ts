@@ -48,6 +48,8 @@ export interface VersionWarmUpOptions {
   readonly timeoutMs: number;
   /** Whether a failure of a request is only told. */
   readonly ignoresFailures: boolean;
+  /** Ends it between two runs. */
+  readonly signal?: AbortSignal | undefined;
   /** Takes what is to be told of requests and batches that were left out or failed without harm. */
   readonly onNote: (note: string) => void;
 }
@@ -83,9 +85,14 @@ const fatalCodes: ReadonlySet<string> = new Set([
   'SRV_MODEL_CORRUPT',
   'SRV_TABLE_CORRUPT',
   'SRV_INTERNAL',
+  'SRV_SHUTTING_DOWN',
 ]);
 
 const slotPauseMs = 1;
+
+// Nobody asked for made-up requests: a model that takes long for one is not held up by many, nor by large batches of it.
+const madeUpRequestsMs = 100;
+const madeUpBatchesMs = 1000;
 
 /** The warm-up of one version, for each of its instances. */
 export class VersionWarmUp {
@@ -147,11 +154,14 @@ export class VersionWarmUp {
   };
 
   async #runRequests(run: (message: RunMessage) => Promise<RunResult>): Promise<void> {
-    const { label, ignoresFailures, onNote } = this.#options;
+    const { label, ignoresFailures, onNote, clock } = this.#options;
     const failing = new Set<PlannedRequest>();
-    for (const planned of await this.#chosenRuns(run)) {
+    const startedAt = clock.now();
+    const { runs, done } = await this.#chosenRuns(run);
+    for (const planned of runs) {
       const { request } = planned;
-      for (let time = 0; time < planned.count && !failing.has(request); time++) {
+      for (let time = done; time < planned.count && !failing.has(request); time++) {
+        if (request.origin === 'generated' && clock.now() - startedAt >= madeUpRequestsMs) break;
         try {
           await this.#runOnce(run, planned.parts, planned.fetch, request);
         } catch (error) {
@@ -166,20 +176,24 @@ export class VersionWarmUp {
     }
   }
 
-  /** The runs of requests; where there are none, those of a made-up one. */
-  async #chosenRuns(run: (message: RunMessage) => Promise<RunResult>): Promise<readonly PlannedRun[]> {
-    if (this.#runs.length > 0 || this.#chosen) return this.#chosen ? [this.#chosen] : this.#runs;
+  /** The runs of requests; where there are none, those of a made-up one, and how often it was run to find it. */
+  async #chosenRuns(
+    run: (message: RunMessage) => Promise<RunResult>,
+  ): Promise<{ readonly runs: readonly PlannedRun[]; readonly done: number }> {
+    if (this.#runs.length > 0 || this.#chosen) {
+      return { runs: this.#chosen ? [this.#chosen] : this.#runs, done: 0 };
+    }
     for (const candidate of this.#candidates) {
       try {
         await this.#runOnce(run, candidate.parts, candidate.fetch, candidate.request);
         this.#chosen ??= candidate;
         this.report.requests = 1;
-        return [this.#chosen];
+        return { runs: [this.#chosen], done: 1 };
       } catch (error) {
         if (isFatal(error)) throw error;
       }
     }
-    return [];
+    return { runs: [], done: 0 };
   }
 
   /** A batch of each size, of rows of the requests. Callers are never failed by a batch that is: it would be halved. */
@@ -188,11 +202,16 @@ export class VersionWarmUp {
     const most = Math.max(...batchSizes);
     const rows = mergeableRows(this.#chosen ? [this.#chosen] : this.#runs, most, this.#options.plan);
     if (!rows) return;
+    const limit = Math.min(
+      timeoutMs || Number.POSITIVE_INFINITY,
+      this.#chosen ? madeUpBatchesMs : Number.POSITIVE_INFINITY,
+    );
     const startedAt = clock.now();
     let lastMs = 0;
     for (const size of batchSizes) {
       const spent = clock.now() - startedAt;
-      if (timeoutMs > 0 && spent + lastMs >= timeoutMs) {
+      if (spent + lastMs >= limit) {
+        if (this.#chosen) return;
         onNote(
           `the warm-up of ${label} ends before batches of ${size} rows: ${Math.round(spent)} ms were spent on smaller ones`,
         );
@@ -219,6 +238,7 @@ export class VersionWarmUp {
     request: PlannedRequest,
   ): Promise<void> {
     const { targets, slots, versionId } = this.#options;
+    this.#requireOpen();
     const layout = layOut(parts, targets);
     const slot = await this.#takeSlot(layout.inputBytes + this.#replyRoom.bytes(layout.rows));
     try {
@@ -265,7 +285,15 @@ export class VersionWarmUp {
       const slot = slots.take(bytes);
       if (slot) return slot;
       // Others run in all of the memory now.
+      this.#requireOpen();
       await new Promise<void>((resolve) => void clock.setTimer(resolve, slotPauseMs));
+    }
+  }
+
+  #requireOpen(): void {
+    const { signal, label } = this.#options;
+    if (signal?.aborted) {
+      throw new ServingError('SRV_SHUTTING_DOWN', `the runtime was closed while ${label} was warmed up`);
     }
   }
 

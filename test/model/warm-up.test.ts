@@ -215,9 +215,9 @@ test('of made-up requests the first that the engine takes is run, on every insta
   await warmUp.warmUp(run);
   assert.deepEqual(
     ran.map(({ rows }) => rows),
-    [[3], [4], [4], [4], [4, 4], [4], [4], [4, 4]],
+    [[3], [4], [4], [4, 4], [4], [4], [4, 4]],
   );
-  assert.deepEqual({ ...warmUp.report }, { requests: 1, isRecorded: false, runs: 7, failed: 0, ms: 0 });
+  assert.deepEqual({ ...warmUp.report }, { requests: 1, isRecorded: false, runs: 6, failed: 0, ms: 0 });
 });
 
 test('a version whose made-up requests the engine refuses all is not warmed up, and not failed', async () => {
@@ -253,5 +253,54 @@ test('a row whose id is in no table fails a recorded request, and no made-up one
   });
   const madeUp = bench({ candidates: [request([9], { origin: 'generated' })] });
   await madeUp.warmUp.warmUp(run);
-  assert.equal(madeUp.warmUp.report.runs, 2);
+  assert.equal(madeUp.warmUp.report.runs, 1);
+});
+
+test('it ends between two runs when the runtime closes, whatever is ignored', async () => {
+  const closing = new AbortController();
+  const { warmUp, run, ran, slots } = bench(
+    { requests: [request([1])], count: 100, signal: closing.signal, ignoresFailures: true },
+    async () => {
+      if (ran.length === 3) closing.abort();
+    },
+  );
+  await assert.rejects(warmUp.warmUp(run), { code: 'SRV_SHUTTING_DOWN' });
+  assert.deepEqual([ran.length, slots.used], [3, 0]);
+});
+
+test('made-up requests and batches end early where the model takes long', async () => {
+  const slow = bench(
+    {
+      candidates: [request([1], { origin: 'generated' })],
+      count: 50,
+      batchSizes: [1, 2, 4, 8],
+      timeoutMs: 0,
+    },
+    async (rows) => {
+      await slow.clock.advance(rows.length * 40);
+    },
+  );
+  await slow.warmUp.warmUp(slow.run);
+  // 100 ms of single rows; then 40, 80, 160 and 320 ms, which a second has room for.
+  assert.deepEqual(
+    slow.ran.map(({ rows }) => rows.length),
+    [1, 1, 1, 1, 2, 4, 8],
+  );
+  const slower = bench(
+    {
+      candidates: [request([1], { origin: 'generated' })],
+      count: 50,
+      batchSizes: [1, 2, 4, 8],
+      timeoutMs: 0,
+    },
+    async (rows) => {
+      await slower.clock.advance(rows.length * 300);
+    },
+  );
+  await slower.warmUp.warmUp(slower.run);
+  assert.deepEqual(
+    slower.ran.map(({ rows }) => rows.length),
+    [1, 1, 2],
+  );
+  assert.deepEqual(slower.notes, []);
 });

@@ -49,11 +49,8 @@ const row = body('x', 'FP32', [1, 4], [1, 2, 3, 4]);
 test('without requests a made-up one is run, and batches of every power of two', async (t) => {
   const { warmUp } = await statusOf(t, scaleModel(), { maxBatchSize: 20 });
   assert.ok(warmUp);
-  // The first run of the made-up request finds that the engine takes it; 1, 2, 4, 8, 16 and 20 rows follow.
-  assert.deepEqual(
-    { ...warmUp, ms: 0 },
-    { requests: 1, isRecorded: false, runs: 1 + 5 + 6, failed: 0, ms: 0 },
-  );
+  // After the made-up request 1, 2, 4, 8, 16 and 20 rows follow.
+  assert.deepEqual({ ...warmUp, ms: 0 }, { requests: 1, isRecorded: false, runs: 5 + 6, failed: 0, ms: 0 });
   assert.ok(warmUp.ms > 0);
 });
 
@@ -267,7 +264,6 @@ test('the thread that replaces a dead one runs the warm-up before it takes batch
   await assert.rejects(infer(faults.die), { code: 'SRV_WORKER_DIED' });
   const { outputs } = await infer(1);
   assert.equal((outputs.y!.data as Float32Array)[0], 2);
-  // Its made-up request is known by now.
   assert.equal(runs(), before + 5);
 });
 
@@ -292,7 +288,7 @@ for (const [what, stage] of Object.entries(stages)) {
       },
       { maxBatchSize: 8 },
     );
-    assert.deepEqual([warmUp?.requests, warmUp?.runs, warmUp?.failed], [1, 1 + 5 + 4, 0], reason);
+    assert.deepEqual([warmUp?.requests, warmUp?.runs, warmUp?.failed], [1, 5 + 4, 0], reason);
   });
 }
 
