@@ -61,6 +61,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'runtime.ts': [
     'native',
     'model-service.ts',
+    'traffic',
     'server',
     'model',
     'warmup',
@@ -72,6 +73,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     'tensor',
     'sparse',
   ],
+  traffic: ['model', 'batching', 'config', 'tensor', 'lifecycle'],
   'model-service.ts': ['server', 'model', 'warmup', 'batching', 'config'],
   server: ['oip', 'tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   oip: ['tensor', 'native'],
