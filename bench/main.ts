@@ -22,6 +22,7 @@ import { sparseJs } from './scenarios/sparse-js.js';
 import { sparseLimited } from './scenarios/sparse-limited.js';
 import { sparseLmdb } from './scenarios/sparse-lmdb.js';
 import { sparseRedis } from './scenarios/sparse-redis.js';
+import { trafficSplit } from './scenarios/traffic-split.js';
 import { warmUp } from './scenarios/warm-up.js';
 
 const scenarios: readonly Scenario[] = [
@@ -35,6 +36,7 @@ const scenarios: readonly Scenario[] = [
   manyModels,
   loadCycles,
   warmUp,
+  trafficSplit,
   sparseGather,
   sparseJs,
   sparseLmdb,

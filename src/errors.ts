@@ -67,7 +67,11 @@ export const errorCodes = {
   SRV_DEVICE_LOST: ['unavailable', 'No instance of any device of this model is left to run it.'],
   SRV_PROVIDER_MISSING: ['unsupported', 'An execution provider is not installed on this machine.'],
   SRV_WORKER_DIED: ['unavailable', 'The instance that ran the batch ended; it is being replaced.'],
-  SRV_MODEL_CONTROL_OFF: ['permission_denied', 'Loading and unloading by request is switched off.'],
+  SRV_MODEL_CONTROL_OFF: [
+    'permission_denied',
+    'Loading, unloading and changing traffic by request is switched off.',
+  ],
+  SRV_TRAFFIC_NOT_FOUND: ['not_found', 'No traffic is split under this name.'],
   SRV_BAD_INPUT_FILE: [
     'data_corrupt',
     'A file of rows for a sparse table is damaged, or not in the format that it was read as.',

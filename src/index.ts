@@ -1,5 +1,6 @@
 /** The public door of the package. */
 export type { ModelOption, RuntimeOptions, ServerOptions } from './config/schema.js';
+export type { SplitSettings, TrafficStep } from './config/traffic-settings.js';
 export {
   type ErrorCode,
   type ErrorDetails,
@@ -11,7 +12,12 @@ export {
 export type { VersionState } from './lifecycle/version.js';
 export { type InferOptions, type InferResult, openRuntime, type Runtime } from './runtime.js';
 export { createServer, type ServingPluginOptions, servingPlugin } from './server/app.js';
-export type { ModelStatus } from './server/service.js';
+export type {
+  ModelStatus,
+  TrafficChange,
+  TrafficControl,
+  TrafficStatus,
+} from './server/service.js';
 export {
   type BuildProgress,
   type BuildTableOptions,

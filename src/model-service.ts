@@ -71,7 +71,8 @@ export class ModelService implements InferenceService {
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
       stats.recordRequest(call.protocol, 'ok', seconds, Date.now());
-      if (this.#options.recorder.isListening) this.#sample(version, call);
+      // A copy for a shadow was sent by nobody.
+      if (this.#options.recorder.isListening && call.protocol !== 'shadow') this.#sample(version, call);
       return new Answer(
         version,
         running.fetch.map((index, position) => ({ name: specs[index]!.name, tensor: tensors[position]! })),

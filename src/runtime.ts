@@ -7,6 +7,7 @@ import { Scheduler } from './batching/scheduler.js';
 import { resolveRuntimeConfig } from './config/load.js';
 import { parseModelSettings } from './config/model-settings.js';
 import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
+import type { SplitSettings } from './config/traffic-settings.js';
 import { ServingError } from './errors.js';
 import { CrashMemory } from './instance/crash-journal.js';
 import { openGroups, requireProviders } from './instance/device-groups.js';
@@ -32,8 +33,10 @@ import { fingerprintOf } from './repository/fingerprint.js';
 import type { ModelEntry } from './repository/layout.js';
 import { ModelSource } from './repository/model-source.js';
 import { StampReader, type StampRule, stampFileOf } from './repository/stamp-file.js';
-import type { ModelStatus } from './server/service.js';
+import type { ModelStatus, RequestRouting, TrafficControl } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
+import { ModelTargets } from './traffic/model-targets.js';
+import { TrafficService } from './traffic/traffic-service.js';
 import { TrafficRecorder } from './warmup/traffic-recorder.js';
 
 /** How long new files must have been left alone before they are taken for whole, ms. */
@@ -67,12 +70,19 @@ export interface InferOptions {
   readonly priority?: number;
   /** Withdraws the request while it waits; once it runs, its result is dropped. */
   readonly signal?: AbortSignal;
+  /**
+   * Who or what the request is about, such as a user's id: a public name that is split by a key looks at it, whatever
+   * it calls its key. @default chance decides
+   */
+  readonly routingKey?: string;
 }
 
 /** What an inference gives back. */
 export interface InferResult {
   readonly model: string;
   readonly version: number;
+  /** The tag of the variant that answered; absent where the model's name is not split. */
+  readonly variant?: string;
   /** Output tensors by name; the caller owns them. */
   readonly outputs: TensorMap;
 }
@@ -113,7 +123,10 @@ export async function openRuntime(
 export class Runtime {
   readonly config: RuntimeConfig;
   /** What a front end needs: the same models, queue and limits as `infer`. */
-  readonly service: ModelService;
+  readonly service: TrafficService;
+  /** Public names whose requests are split: their state, and the door to change their weights. */
+  readonly traffic: TrafficControl;
+  readonly #models: ModelService;
   readonly #logger: Logger;
   readonly #groups: readonly InstanceGroup[];
   readonly #mainInstance: MainInstance | undefined;
@@ -246,7 +259,7 @@ export class Runtime {
       onFailure: (model, message) =>
         this.#logger.warn({ model }, `its sample of traffic is lost: ${message}`),
     });
-    this.service = new ModelService({
+    this.#models = new ModelService({
       recorder: this.#recorder,
       registry: this.#registry,
       lifecycle: this.#lifecycle,
@@ -254,6 +267,17 @@ export class Runtime {
       modelControl: config.modelControl,
       metrics: () => this.#metrics.text(),
     });
+    this.service = new TrafficService({
+      models: this.#models,
+      traffic: config.traffic,
+      targets: new ModelTargets(this.#registry),
+      clock,
+      logger: this.#logger,
+      state,
+      modelControl: config.modelControl,
+      hasRoom: () => this.#scheduler.isDrained && this.#groups.some((group) => group.hasIdle),
+    });
+    this.traffic = this.service.control;
   }
 
   /** @internal Finds and loads the models of the configuration. */
@@ -273,6 +297,7 @@ export class Runtime {
     // Why a model cannot be served is kept with it; the others go on.
     this.#isStarted = true;
     await Promise.all(this.#atStart.splice(0));
+    if (!this.#stop.signal.aborted) this.service.start();
   }
 
   /** Whether requests may come: no drain has begun and at least one version is ready. */
@@ -288,6 +313,16 @@ export class Runtime {
   /** Every version that is known, failed ones with their reason. */
   listModels(): readonly ModelStatus[] {
     return this.service.listModels();
+  }
+
+  /**
+   * Takes another `traffic` over, as if it had been configured at the start: all of it, or nothing. A public name that
+   * is configured as before keeps what was changed since.
+   *
+   * @throws SRV_BAD_CONFIG
+   */
+  async configureTraffic(traffic: Readonly<Record<string, SplitSettings>>): Promise<void> {
+    this.service.configure(resolveRuntimeConfig({ traffic }).traffic);
   }
 
   /** All metrics in Prometheus' text format. */
@@ -367,11 +402,13 @@ export class Runtime {
         signal: options.signal,
         protocol: 'process',
         origin: 'process',
+        routing: options.routingKey === undefined ? undefined : routingBy(options.routingKey),
       });
       answer.recordEncode(0);
       const outputs: Record<string, Tensor> = {};
       for (const { name, tensor } of answer.outputs) outputs[name] = tensor;
-      return { model: answer.model, version: answer.version, outputs };
+      const { model: name, version, variant } = answer;
+      return { model: name, version, ...(variant === undefined ? {} : { variant }), outputs };
     } finally {
       this.#waiting -= 1;
       if (this.#waiting === 0) this.#holdLoop.unref();
@@ -403,6 +440,7 @@ export class Runtime {
     this.service.drain();
     this.#source.close();
     this.#lifecycle.close();
+    this.service.close();
     this.#stop.abort();
     await Promise.all([this.#preparer.close(), this.#upkeep.close(), this.#monitors.close()]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
@@ -464,10 +502,16 @@ export class Runtime {
       })),
       queueBytes: this.#queueBytes.used,
       slabBytes: this.#slots.bytes,
-      refusals: this.service.refusals,
+      refusals: this.#models.refusals,
       upkeep: this.#upkeep.counts,
       monitors: this.#monitors.counts,
       lifecycle: this.#lifecycle.counts,
+      traffic: this.service.collect(),
     };
   }
+}
+
+/** A caller in this process has one key, and no headers or parameters to look for it in. */
+function routingBy(key: string): RequestRouting {
+  return { id: key, parameter: () => key, header: () => key };
 }

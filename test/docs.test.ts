@@ -1,12 +1,13 @@
 /** What the pages promise, compared with what the code does. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { prepareTable } from '../examples/ctr/sample-table.js';
+import { loadServeConfig } from '../src/config/load.js';
 import { type ErrorCode, errorCodes, ServingError } from '../src/errors.js';
 import { openRuntime, type Runtime } from '../src/runtime.js';
 import { createServer, servingPlugin } from '../src/server/app.js';
@@ -120,7 +121,7 @@ test('docs/http.md lists the routes of the server, all of them and no others', a
   await bare.close();
   const documented = tableRows(read('docs/http.md'))
     .map(([route]) => route!)
-    .filter((route) => /^(GET|POST) \//.test(route))
+    .filter((route) => /^(GET|POST|PUT) \//.test(route))
     .flatMap((route) =>
       route.includes('[') ? [route.replace(/\[.*?\]/, ''), route.replaceAll(/[[\]]/g, '')] : [route],
     );
@@ -198,6 +199,21 @@ test('the stage that README.md and examples/ctr show is the one of the sample', 
     const [, shown] = /```json\n("embeddings": .+?)\n```/s.exec(read(page))!;
     assert.deepEqual(JSON.parse(`{${shown}}`), { embeddings }, page);
   }
+});
+
+test('the configuration that docs/traffic.md shows, piece by piece, is valid', () => {
+  const pieces = [...read('docs/traffic.md').matchAll(/```yaml\n(.+?)```/gs)].map(([, piece]) => piece!);
+  assert.equal(pieces.length, 3);
+  const file = join(cache, 'serve.yaml');
+  writeFileSync(file, pieces.join(''));
+  const { traffic } = loadServeConfig({ flags: { config: file } }).runtime;
+  assert.deepEqual(Object.keys(traffic.ranker!).toSorted(), [
+    'guard',
+    'shadow',
+    'steps',
+    'sticky',
+    'variants',
+  ]);
 });
 
 test('CHANGELOG.md has a heading for the version of the package', () => {

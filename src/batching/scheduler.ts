@@ -24,6 +24,11 @@ export class Scheduler {
     this.#clock = clock;
   }
 
+  /** Whether nothing waits for an instance. */
+  get isDrained(): boolean {
+    return this.#ready.every((batcher) => batcher.queueSize === 0);
+  }
+
   /** Forgets a version that has no more work. */
   remove(batcher: Batcher): void {
     this.#ready = this.#ready.filter((other) => other !== batcher);

@@ -44,7 +44,7 @@ const ownFlags: readonly Flag[] = [
 export const serveFlags: readonly Flag[] = [
   ...ownFlags,
   ...settings
-    .filter((setting) => !['models', 'monitors'].includes(setting.outside))
+    .filter((setting) => setting.outside !== 'models' && !setting.schema.fileOnly)
     .map((setting) => ({
       outside: setting.outside,
       value: valueText(setting),

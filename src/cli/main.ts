@@ -1,5 +1,5 @@
 /** The command line: which subcommand, and the only place that knows exit codes. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, type Stats, unwatchFile, watchFile } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { Command, CommanderError } from 'commander';
 import { readSurroundings } from '../config/load.js';
@@ -109,6 +109,7 @@ function registerServe(program: Command, end: (exitCode: number) => void): void 
       stdout: process.stdout,
       stderr: process.stderr,
       onStopRequest: listenForSignals,
+      onFileChange: watchConfigFile,
       pause: (ms) => new Promise((done) => void setTimeout(done, ms).unref()),
       openRuntime,
       createServer,
@@ -208,3 +209,15 @@ Examples
 Exit codes
   0 drained; 1 failed while running, or the drain was cut short; 2 bad usage or configuration; 3 nothing to serve
 `;
+
+const fileLookMs = 1000;
+
+/** Looks rather than listens: a file that is replaced by a rename or through a link makes no event of its own. */
+function watchConfigFile(file: string, listener: () => void): () => void {
+  const look = (now: Stats): void => {
+    // One that is gone just now is being replaced.
+    if (now.mtimeMs > 0) listener();
+  };
+  watchFile(file, { interval: fileLookMs, persistent: false }, look);
+  return () => unwatchFile(file, look);
+}

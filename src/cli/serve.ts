@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
-import { isLoopback, loadServeConfig, type Surroundings } from '../config/load.js';
+import { configFileOf, isLoopback, loadServeConfig, type Surroundings } from '../config/load.js';
 import type { RuntimeOptions, ServeConfig, ServerOptions } from '../config/schema.js';
 import type { FlagTexts } from '../config/sources.js';
-import { messageOf, ServingError } from '../errors.js';
+import { errorToData, messageOf, ServingError } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
 import { openLog } from './log-output.js';
 import { modelTable, type TableModel } from './table-text.js';
@@ -14,6 +14,8 @@ import { modelTable, type TableModel } from './table-text.js';
 /** The part of a runtime that `serve` uses. */
 export interface ServedRuntime {
   listModels(): readonly TableModel[];
+  /** Takes another `traffic` over, or throws and changes nothing. */
+  configureTraffic(traffic: ServeConfig['runtime']['traffic']): Promise<void>;
   /** Reports not ready from now on; requests are still answered. */
   drain(): void;
   /**
@@ -39,6 +41,8 @@ export interface ServeWorld<Runtime extends ServedRuntime = ServedRuntime> {
   readonly stderr: { write(text: string): unknown };
   /** Calls back on each request to stop, until the returned function is called. */
   onStopRequest(listener: (signal: string) => void): () => void;
+  /** Calls back when the file was changed or replaced, until the returned function is called. */
+  onFileChange(file: string, listener: () => void): () => void;
   /** Resolves after that time without keeping the process alive. */
   pause(ms: number): Promise<void>;
   openRuntime(
@@ -74,7 +78,7 @@ export async function serve<Runtime extends ServedRuntime>(
   const log = openLog(config.log, world.stderr);
   const stop = watchStopRequests(world);
   try {
-    return await serveModels(config, runtimeOptions, world, log.logger, stop);
+    return await serveModels(flags, config, runtimeOptions, world, log.logger, stop);
   } finally {
     stop.unwatch();
     log.close();
@@ -82,6 +86,7 @@ export async function serve<Runtime extends ServedRuntime>(
 }
 
 async function serveModels<Runtime extends ServedRuntime>(
+  flags: FlagTexts,
   config: ServeConfig,
   runtimeOptions: RuntimeOptions,
   world: ServeWorld<Runtime>,
@@ -131,7 +136,9 @@ async function serveModels<Runtime extends ServedRuntime>(
       `${config.server.host} can be reached from other machines and there is no TLS and no authentication: put it behind a proxy`,
     );
   }
+  const unfollow = followTraffic(flags, config, runtime, world, logger);
   logger.info({ signal: await stop.first }, 'draining');
+  unfollow();
   return drain(app, runtime, config.runtime, world, stop, logger);
 }
 
@@ -142,6 +149,37 @@ function withState(options: RuntimeOptions): RuntimeOptions {
   const places = [models.map(({ path, name }) => [resolve(path), name]), modelRepository, modelConfigFile];
   const name = createHash('sha256').update(JSON.stringify(places)).digest('hex').slice(0, 16);
   return { ...options, stateFile: join(options.cacheDir, 'state', `${name}.json`) };
+}
+
+/** Takes `traffic` over whenever the configuration file changes. Other settings wait for the next start. */
+function followTraffic(
+  flags: FlagTexts,
+  config: ServeConfig,
+  runtime: ServedRuntime,
+  world: Pick<ServeWorld, 'surroundings' | 'onFileChange'>,
+  logger: Logger,
+): () => void {
+  const file = configFileOf(flags, world.surroundings);
+  if (file === undefined) return () => undefined;
+  let known = JSON.stringify(config.runtime.traffic);
+  const follow = async (): Promise<void> => {
+    try {
+      const { traffic } = loadServeConfig({ flags, surroundings: world.surroundings }).runtime;
+      if (JSON.stringify(traffic) === known) return;
+      await runtime.configureTraffic(traffic);
+      known = JSON.stringify(traffic);
+      logger.info({ file }, 'traffic goes by what the changed configuration file says');
+    } catch (error) {
+      logger.error(
+        { file, code: errorToData(error).code },
+        `the configuration file has changed, and traffic goes on as before: ${messageOf(error)}`,
+      );
+    }
+  };
+  let last = Promise.resolve();
+  return world.onFileChange(file, () => {
+    last = last.then(follow);
+  });
 }
 
 /** The runtime's options with `./models` where no place was given; undefined where that is missing too. */

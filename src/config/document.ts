@@ -6,6 +6,7 @@ import { monitorSettings } from './monitor-settings.js';
 import { expectationOf } from './problems.js';
 import { type Setting, settingGroups, settings } from './schema.js';
 import { envPrefix } from './sources.js';
+import { trafficSettingTables } from './traffic-settings.js';
 
 /** A number of bytes in the largest unit that divides it: "64mb". */
 export function formatByteSize(bytes: number): string {
@@ -41,7 +42,7 @@ export function configurationPage(): string {
     'with dashes (`--max-batch-size`). An unknown flag, variable or key stops the start and names the nearest known one;',
     'all problems are listed at once. Paths in a file are relative to that file. Sizes are bytes, or text such as',
     '`64mb` and `1gib`, in powers of 1024. An embedder gives the camelCase key in `openRuntime({ ... })` (runtime),',
-    '`createServer(runtime, { ... })` (server).',
+    '`createServer(runtime, { ... })` (server). Keys within `traffic` are the same everywhere.',
     '',
     'Models are `--model PATH` (repeatable) with `--name NAME` once for each or not at all; in the environment both are',
     'comma lists; in a file `model`/`name`, or the list `models`:',
@@ -74,8 +75,30 @@ export function configurationPage(): string {
           : `${schema.description} The variable \`${schema.variable}\` gives it too.`;
       parts.push(row([`\`${outside}\``, inside, takesText(schema), defaultTextOf(schema) ?? '', meaning]));
     }
+    if (group === 'Traffic') parts.push(...trafficSection());
   }
   return `${parts.join('\n')}\n`;
+}
+
+/** The keys below each public name of `traffic`. */
+function trafficSection(): string[] {
+  return [
+    '',
+    '`traffic` has no flag and no variable: it stands in the file, or in the options of an embedder with the same keys.',
+    '[traffic.md](traffic.md) tells what they do.',
+    ...trafficSettingTables.flatMap(({ path, required, keys }) => [
+      '',
+      `\`traffic.${path}\`:`,
+      '',
+      '| key | takes | when absent | meaning |',
+      '|---|---|---|---|',
+      ...keys.map(({ outside, schema }) => {
+        const notes = schema as Setting['schema'];
+        const byDefault = defaultTextOf(notes) ?? (required.includes(outside) ? 'refused' : '');
+        return row([`\`${outside}\``, expectationOf(schema), byDefault, notes.description]);
+      }),
+    ]),
+  ];
 }
 
 /** The page `docs/model-json.md`. */

@@ -16,6 +16,7 @@ import {
   type LogConfig,
   type LogOptions,
   logSchema,
+  modelNameSchema,
   type RuntimeConfig,
   type RuntimeOptions,
   runtimeSchema,
@@ -37,6 +38,7 @@ import {
   readFlagValues,
 } from './sources.js';
 import { didYouMean } from './suggest.js';
+import { type SplitSettings, splitProblems } from './traffic-settings.js';
 
 /** What defaults depend on beside the options; tests hand in their own. */
 export interface Surroundings {
@@ -122,8 +124,8 @@ export function loadServeConfig(inputs: ConfigInputs = {}): ServeConfig {
   const problems: string[] = [];
   const given = new Map<string, Given>();
 
-  const configFile = flags.config ?? surroundings.env[`${envPrefix}CONFIG`];
-  if (typeof configFile === 'string' && configFile !== '') readFileValues(configFile, given, problems);
+  const configFile = configFileOf(flags, surroundings);
+  if (configFile !== undefined) readFileValues(configFile, given, problems);
   readEnvironmentValues(surroundings.env, given, problems);
   readFlagValues(flags, given, problems);
   const monitors = given.get('monitors');
@@ -156,6 +158,12 @@ export function loadServeConfig(inputs: ConfigInputs = {}): ServeConfig {
   }
   refuseProblems(problems);
   return Object.freeze(resolved) as unknown as ServeConfig;
+}
+
+/** The configuration file that `--config` or `ONNX_SERVING_CONFIG` names; undefined where none does. */
+export function configFileOf(flags: FlagTexts, { env }: Pick<Surroundings, 'env'>): string | undefined {
+  const file = flags.config ?? env[`${envPrefix}CONFIG`];
+  return typeof file === 'string' && file !== '' ? file : undefined;
 }
 
 /** Whether a host to listen on can be reached from this machine only. */
@@ -219,9 +227,10 @@ function resolveSection(
       config[key] = found.configs;
       continue;
     }
-    for (const { path, text } of findProblems(properties[key] ?? {}, value)) {
-      problems.push({ path: [key, ...path], text });
-    }
+    const found = findProblems(properties[key] ?? {}, value);
+    if (found.length === 0 && key === 'traffic')
+      found.push(...trafficProblems(value as RuntimeConfig['traffic']));
+    for (const { path, text } of found) problems.push({ path: [key, ...path], text });
     config[key] = structuredCloneOf(value);
   }
   if (section === 'runtime' && config.cpuGroup === false && isEmptyList(config.gpuIds)) {
@@ -248,6 +257,13 @@ function resolveMonitors(values: readonly unknown[]): { configs: MonitorConfig[]
     problems.push({ path: ['monitors', index], text });
   }
   return { configs, problems };
+}
+
+function trafficProblems(traffic: Readonly<Record<string, SplitSettings>>): Problem[] {
+  return Object.entries(traffic).flatMap(([name, split]) => [
+    ...findProblems(modelNameSchema, name).map(({ text }) => ({ path: [name], text })),
+    ...splitProblems(name, split),
+  ]);
 }
 
 function unknownOption(section: Section, key: string): string {
@@ -296,11 +312,15 @@ function typedValue(schema: Setting['schema'], value: unknown): unknown {
   return schema.bytes && typeof value === 'string' ? (parseByteSize(value) ?? value) : value;
 }
 
-/** Drops keys that are explicitly undefined inside lists of objects: they mean "not given". */
+/** Drops keys that are explicitly undefined inside lists and objects: they mean "not given". */
 function withoutUndefined(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutUndefined);
   if (!isKeyed(value)) return value;
-  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined));
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([key, item]) =>
+      item === undefined ? [] : [[key, withoutUndefined(item)]],
+    ),
+  );
 }
 
 /** Values that cannot be cloned (functions) have a problem of their own by then. */

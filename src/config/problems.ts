@@ -116,7 +116,9 @@ export function expectationOf(schema: TSchema): string {
 }
 
 function rangeOf(node: SchemaNode): string {
-  if (node.exclusiveMinimum !== undefined) return ` above ${node.exclusiveMinimum}`;
+  if (node.exclusiveMinimum !== undefined) {
+    return ` above ${node.exclusiveMinimum}${node.maximum === undefined ? '' : `, at most ${node.maximum}`}`;
+  }
   if (node.minimum === undefined) return '';
   return node.maximum === undefined
     ? ` of at least ${node.minimum}`

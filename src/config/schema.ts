@@ -7,10 +7,12 @@ import Type, { type Static } from 'typebox';
 import type { MonitorConfig, MonitorOptions } from './monitor-settings.js';
 import { type ProviderName, providerNames } from './providers.js';
 import { reloadableTypes } from './reloadable-types.js';
+import { splitSchema } from './traffic-settings.js';
 
 /** The headings that help and documentation sort settings under. */
 export const settingGroups = [
   'Models',
+  'Traffic',
   'Devices and threads',
   'Batching and limits',
   'Warm-up',
@@ -37,6 +39,8 @@ interface SettingNotes {
   readonly variable?: string;
   /** Marks a path in whose place a URL may stand. */
   readonly mayBeUrl?: true;
+  /** Marks what has no form as text: it stands in files and options, there is no flag and no variable. */
+  readonly fileOnly?: true;
 }
 
 const KiB = 1024;
@@ -187,6 +191,7 @@ export const runtimeSchema = Type.Object(
     monitors: Type.Array(Type.Record(Type.String(), Type.Unknown()), {
       default: [],
       expected: 'a list of monitors',
+      fileOnly: true,
       group: 'Models',
       description:
         'Monitors that run in this process: each fetches a model from a remote store whenever its publisher has put a new one there, with the options of onnx-serving monitor as keys (docs/monitor.md). Only in a file, or embedded. The first fetch of a model that is not there yet is waited for at the start.',
@@ -224,6 +229,15 @@ export const runtimeSchema = Type.Object(
           'Deltas of a table from which on they are folded into a new snapshot, in the background, once a model that takes the newest version is ready. The next load of the model takes it. 0: never.',
       },
     ),
+
+    traffic: Type.Record(Type.String(), splitSchema, {
+      default: {},
+      defaultText: 'none',
+      fileOnly: true,
+      group: 'Traffic',
+      description:
+        'Public names whose requests are split over variants: versions, labels or other models. Each name has the keys below.',
+    }),
 
     threads: int(
       { minimum: 1, maximum: 1024 },
@@ -569,6 +583,7 @@ export interface SettingSchema {
   readonly path?: true;
   readonly variable?: string;
   readonly mayBeUrl?: true;
+  readonly fileOnly?: true;
 }
 
 /** One setting: where it is inside, what it is called outside. */

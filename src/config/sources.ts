@@ -111,7 +111,8 @@ export function readEnvironmentValues(
   given: Map<string, Given>,
   problems: string[],
 ): void {
-  const known = [...settings.map((setting) => setting.outside), ...modelKeys, 'config'].map(
+  const spoken = settings.filter(({ schema }) => !schema.fileOnly);
+  const known = [...spoken.map((setting) => setting.outside), ...modelKeys, 'config'].map(
     (key) => envPrefix + key.toUpperCase(),
   );
   for (const [name, text] of Object.entries(env)) {
@@ -120,7 +121,7 @@ export function readEnvironmentValues(
     if (known.includes(name) || isServiceLink(name, text)) continue;
     problems.push(`${name}: unknown environment variable${didYouMean(name, known)}`);
   }
-  for (const { outside, schema } of settings) {
+  for (const { outside, schema } of spoken) {
     const usual = envPrefix + outside.toUpperCase();
     const label =
       !env[usual] && schema.variable !== undefined && env[schema.variable] ? schema.variable : usual;
@@ -151,7 +152,7 @@ function isServiceLink(name: string, text: string | undefined): boolean {
 export function readFlagValues(flags: FlagTexts, given: Map<string, Given>, problems: string[]): void {
   for (const { outside, schema } of settings) {
     const text = flags[outside];
-    if (typeof text === 'string') {
+    if (typeof text === 'string' && !schema.fileOnly) {
       given.set(outside, { value: textValue(schema, text), label: `--${outside}` });
     }
   }

@@ -128,6 +128,16 @@ export class ModelRegistry {
     return this.#models.get(name)?.ready ?? [];
   }
 
+  /** The version that a label points to, ready or not; undefined where it points to none. */
+  versionOfLabel(name: string, label: string): number | undefined {
+    return this.#models.get(name)?.labels.versionOf(label);
+  }
+
+  /** Whether a request for this version would be answered. */
+  isReady(name: string, number: number): boolean {
+    return this.#models.get(name)?.versions.get(number)?.state === 'ready';
+  }
+
   /** Everything that is broken. */
   broken(): readonly BrokenEntry[] {
     return [...this.#models.values()].flatMap(({ broken }) => broken);

@@ -73,7 +73,8 @@ function numberReader(tensor: Tensor): ((tensor: Tensor, index: number) => numbe
   return undefined;
 }
 
-function halfValue(bits: number): number {
+/** The number of the bits of an FP16. */
+export function halfValue(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;

@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { Histogram } from './histogram.js';
+import { head, labels, quoted, writeHistogram } from './metric-lines.js';
 import { type ModelStats, stages } from './model-stats.js';
+import { type SplitMetrics, writeTraffic } from './traffic-metrics.js';
 
 /** One version's numbers at the time of a scrape. */
 export interface VersionMetrics {
@@ -51,6 +52,8 @@ export interface RuntimeMetrics {
     readonly firstUses: number;
     readonly firstUseSeconds: number;
   };
+  /** Public names. */
+  readonly traffic: readonly SplitMetrics[];
 }
 
 interface BusySample {
@@ -80,6 +83,7 @@ export class MetricsPage {
     this.#writeRequests(lines, numbers);
     this.#writeCounts(lines, numbers);
     this.#writeMonitors(lines, numbers);
+    writeTraffic(lines, numbers.traffic);
     this.#writeDevices(lines, numbers);
     return `${lines.join('\n')}\n${await this.#registry.metrics()}`;
   }
@@ -216,7 +220,7 @@ export class MetricsPage {
   }
 
   #writeMonitors(lines: string[], { monitors }: RuntimeMetrics): void {
-    const label = (monitor: string): string => `monitor="${escapeLabel(monitor)}"`;
+    const label = (monitor: string): string => `monitor=${quoted(monitor)}`;
     head(
       lines,
       'onnx_serving_monitor_looks_total',
@@ -277,10 +281,6 @@ export class MetricsPage {
   }
 }
 
-function head(lines: string[], name: string, type: string, help: string): void {
-  lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
-}
-
 function gauge(
   lines: string[],
   name: string,
@@ -292,25 +292,4 @@ function gauge(
   for (const version of versions) {
     lines.push(`${name}{${labels(version.model, version.version)}} ${value(version)}`);
   }
-}
-
-function labels(model: string, version: number): string {
-  return `model="${escapeLabel(model)}",version="${version}"`;
-}
-
-function escapeLabel(text: string): string {
-  return text.replace(/["\\\n]/g, (c) => (c === '\n' ? '\\n' : `\\${c}`));
-}
-
-function writeHistogram(lines: string[], name: string, labelText: string, histogram: Histogram): void {
-  let total = 0;
-  histogram.bounds.forEach((bound, index) => {
-    total += histogram.counts[index]!;
-    lines.push(`${name}_bucket{${labelText},le="${bound}"} ${total}`);
-  });
-  lines.push(
-    `${name}_bucket{${labelText},le="+Inf"} ${histogram.count}`,
-    `${name}_sum{${labelText}} ${histogram.sum}`,
-    `${name}_count{${labelText}} ${histogram.count}`,
-  );
 }

@@ -3,6 +3,7 @@ import { type Datatype, isDatatype } from '../tensor/datatype.js';
 import { elementCount } from '../tensor/tensor.js';
 import {
   bad,
+  type Parameters,
   readBoolean,
   readParameters,
   readUnsigned,
@@ -47,6 +48,8 @@ export interface Envelope {
   readonly timeoutMs: number | undefined;
   /** 1 is the most urgent; 0 the model's default. */
   readonly priority: number;
+  /** All parameters as they came. */
+  readonly parameters: Parameters;
 }
 
 // Without its elements, a request of a client is like its last one: they are read once. The oldest is forgotten.
@@ -64,13 +67,21 @@ export function readEnvelope(text: string): Envelope {
   const before = known.get(text);
   if (before) return before;
   const envelope = checkEnvelope(parseEnvelope(text));
-  // With an identity of its own, a request comes once.
-  if (envelope.id === undefined && text.length <= maxKnownLength) {
+  if (!mayComeOnce(envelope) && text.length <= maxKnownLength) {
     if (known.size >= maxKnown) known.delete(known.keys().next().value!);
     known.set(text, envelope);
   }
   return envelope;
 }
+
+/** With an identity of its own, or a parameter that may be one, such as the key of a user, a request comes once. */
+function mayComeOnce({ id, parameters }: Envelope): boolean {
+  if (id !== undefined) return true;
+  for (const name in parameters) if (!recurring.has(name)) return true;
+  return false;
+}
+
+const recurring: ReadonlySet<string> = new Set(['timeout', 'priority', 'binary_data_output']);
 
 /** The protocol's phrase before what is wrong with the text; a defect stays one. */
 export function notReadable(error: unknown): unknown {
@@ -104,6 +115,7 @@ function checkEnvelope(value: Readonly<Record<string, unknown>>): Envelope {
     wantsBinary: readBoolean(parameters.binary_data_output, 'binary_data_output') ?? false,
     timeoutMs: timeoutUs ? timeoutUs / 1000 : undefined,
     priority: readUnsigned(parameters.priority, 'priority') ?? 0,
+    parameters,
   };
 }
 

@@ -99,9 +99,9 @@ function readOutline(scan: InferBodyScan, body: Buffer, headerLength: number | u
       input.binarySize === undefined ? tensorFromJson(input, sections) : tensorFromBytes(input, sections),
   }));
   sections.requireEnd();
-  const { id, outputs, wantsBinary, timeoutMs, priority } = envelope;
+  const { id, outputs, wantsBinary, timeoutMs, priority, parameters } = envelope;
   return {
-    request: { id, inputs, outputs, wantsBinary, timeoutMs, priority },
+    request: { id, inputs, outputs, wantsBinary, timeoutMs, priority, parameters },
     numbers: sections.numbers,
   };
 }
@@ -150,6 +150,7 @@ function raw(input: NamedTensor): InferRequest {
     wantsBinary: true,
     timeoutMs: undefined,
     priority: 0,
+    parameters: {},
   };
 }
 

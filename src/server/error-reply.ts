@@ -55,6 +55,8 @@ export function errorReply(thrown: unknown, requestId: string): ErrorReply {
       'content-type': 'application/json; charset=utf-8',
       'x-request-id': requestId,
       ...(canRetry ? { 'retry-after': retryAfterSeconds } : {}),
+      // Whose failure it was, where a public name is split over variants.
+      ...(typeof error.details?.variant === 'string' ? { 'x-variant': error.details.variant } : {}),
     },
     body: JSON.stringify({ error: shortened(message), code: error.code }),
     isInternal,

@@ -6,6 +6,7 @@ import { errorReply } from './error-reply.js';
 import { addOipRoutes } from './oip/routes.js';
 import { BodyReader, type BodyTaker } from './request-body.js';
 import type { InferenceService } from './service.js';
+import { addTrafficRoutes } from './traffic-routes.js';
 
 /** What the routes work with. */
 export interface ServingRoutesOptions {
@@ -20,7 +21,7 @@ export interface ServingRoutesOptions {
 export type RouteHandler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
 /** Adds a route. Other methods on the same path are answered with 405. */
-export type AddRoute = (method: 'GET' | 'POST', path: string, handler: RouteHandler) => void;
+export type AddRoute = (method: 'GET' | 'POST' | 'PUT', path: string, handler: RouteHandler) => void;
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
@@ -65,6 +66,7 @@ export function addServingRoutes(scope: FastifyInstance, options: ServingRoutesO
     scope.route({ method, url: path, handler: withBody(handler) });
   };
   addOipRoutes(add, service, { serverName: config.serverName, isClosing });
+  if (service.traffic) addTrafficRoutes(add, service.traffic);
   add('GET', '/metrics', async (_request, reply) => {
     reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8');
     return service.metrics();

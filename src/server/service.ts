@@ -1,3 +1,4 @@
+import type { GuardSettings, SplitSettings, TrafficStep } from '../config/traffic-settings.js';
 import type { ErrorCode, ServingError } from '../errors.js';
 import type { VersionState } from '../lifecycle/version.js';
 import type { ModelStats } from '../observe/model-stats.js';
@@ -7,6 +8,16 @@ import type { Signature, Tensor } from '../tensor/tensor.js';
 export interface NamedTensor {
   readonly name: string;
   readonly tensor: Tensor;
+}
+
+/** What the choice of a variant may look at. Read only where a public name asks for it. */
+export interface RequestRouting {
+  /** The id of the request, if it has one. */
+  readonly id: string | undefined;
+  /** A member of the request's parameters, as it came. */
+  parameter(name: string): unknown;
+  /** A header of the request, whatever the case of its name. */
+  header(name: string): string | undefined;
 }
 
 /** One inference as a protocol hands it to the service. */
@@ -31,12 +42,17 @@ export interface InferCall {
   readonly origin: 'process' | 'socket';
   /** What reading the request took, in seconds; absent where nothing was read. */
   readonly decodeSeconds?: number | undefined;
+  /** Absent: the request has no key, so that chance decides where variants are. */
+  readonly routing?: RequestRouting | undefined;
 }
 
 /** An answered inference. The tensors are the caller's own. */
 export interface InferAnswer {
+  /** The name that was asked for. */
   readonly model: string;
   readonly version: number;
+  /** The tag of the variant that answered; absent where the name is not split. */
+  readonly variant?: string | undefined;
   readonly outputs: readonly NamedTensor[];
   /** Records what writing the reply took, in seconds. */
   recordEncode(seconds: number): void;
@@ -65,6 +81,13 @@ export interface SampledTraffic {
   readonly seen: number;
 }
 
+/** A variant whose target is ready. */
+export interface VariantRef {
+  readonly tag: string;
+  readonly model: string;
+  readonly version: number;
+}
+
 /** A version as operators see it. */
 export interface ModelStatus {
   readonly name: string;
@@ -87,6 +110,8 @@ export interface ModelStatus {
   readonly formReason?: string;
   /** Labels that stand for it; absent when none does. */
   readonly labels?: readonly string[];
+  /** What stands behind a public name, which has no versions of its own; absent for a model. */
+  readonly variants?: readonly VariantRef[];
   /** A request to try it with, from its settings; absent when they have none. */
   readonly example?: { readonly request: object; readonly meaning: string };
 }
@@ -115,10 +140,99 @@ export interface ModelView extends ModelStatus {
   readonly fileBytes: number;
 }
 
+/** What a variant or shadow stands for. */
+interface TargetStatus {
+  readonly tag: string;
+  readonly model: string;
+  /** The version that answers now; null while none is ready. */
+  readonly version: number | null;
+  readonly label?: string;
+}
+
+/** A variant as operators see it. Counts are since the start, `recent` is what its guard looks at. */
+export interface VariantStatus extends TargetStatus {
+  readonly weight: number;
+  /** Its part of all weights, 0 to 1. */
+  readonly share: number;
+  readonly requests: number;
+  readonly errors: number;
+  /** Requests meant for it that went to others, or failed, because it was not ready. */
+  readonly not_ready: number;
+  readonly recent: {
+    readonly requests: number;
+    readonly errors: number;
+    readonly p50_ms: number | null;
+    readonly p99_ms: number | null;
+  };
+}
+
+/** A shadow as operators see it. */
+export interface ShadowStatus extends TargetStatus {
+  readonly sample: number;
+  /** Copies whose answer was compared, that failed, and that were dropped unsent. */
+  readonly compared: number;
+  readonly failed: number;
+  readonly shed: number;
+  /** Why the last one failed. */
+  readonly last_failure: string | null;
+  /** The largest since the start; null before the first, and where it is infinite as text. */
+  readonly max_abs_difference: number | 'Infinity' | null;
+  readonly argmax_flips: number;
+  readonly argmax_rows: number;
+  /** Mean of the shadow's latency less that of the served answer. */
+  readonly latency_difference_ms: number | null;
+}
+
+/** Why and when a variant was taken out. */
+export interface RollbackStatus {
+  readonly variant: string;
+  readonly limit: 'error_rate' | 'p99';
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly at: string;
+}
+
+/** What is split under a public name, as operators see it: the document of the routes, key by key. */
+export interface TrafficStatus {
+  readonly name: string;
+  /** The tag of the variant that stands for the others: in metadata, and for the guard. */
+  readonly control: string;
+  readonly phase: 'steady' | 'stepping' | 'done' | 'rolled_back';
+  readonly variants: readonly VariantStatus[];
+  readonly shadow: readonly ShadowStatus[];
+  readonly sticky: SplitSettings['sticky'] | null;
+  readonly guard: GuardSettings | null;
+  readonly steps: readonly TrafficStep[];
+  /** Which step holds now, from 1; null without steps. */
+  readonly step: number | null;
+  readonly rollback: RollbackStatus | null;
+}
+
+/** A change of what is split: new weights for all variants, or new steps from the first on. */
+export type TrafficChange =
+  | { readonly weights: Readonly<Record<string, number>>; readonly steps?: undefined }
+  | { readonly steps: readonly TrafficStep[]; readonly weights?: undefined };
+
+/** Public names and what they are split over. */
+export interface TrafficControl {
+  list(): readonly TrafficStatus[];
+  /** @throws SRV_TRAFFIC_NOT_FOUND */
+  get(name: string): TrafficStatus;
+  /**
+   * Changes weights or steps. The next request is chosen by them.
+   *
+   * @param change as it came, to be checked
+   * @throws SRV_TRAFFIC_NOT_FOUND, SRV_BAD_REQUEST, SRV_MODEL_CONTROL_OFF at a front end
+   */
+  set(name: string, change: unknown): Promise<TrafficStatus>;
+}
+
 /** What a front end needs of a runtime. Errors are `ServingError`s. */
 export interface InferenceService {
   /** Whether new requests may come: at least one version is ready and no drain has begun. */
   readonly isReady: boolean;
+  /** Public names; absent where nothing can be split. */
+  readonly traffic?: TrafficControl;
   infer(call: InferCall): Promise<InferAnswer>;
   /** Every version that is known, failed ones included. */
   listModels(): readonly ModelStatus[];

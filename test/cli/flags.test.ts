@@ -12,11 +12,11 @@ function parse(...args: string[]): FlagTexts {
   return flagTextsOf(command.opts());
 }
 
-test('every setting but the list of monitors has a flag of its outside name', () => {
+test('every setting that can be a text has a flag of its outside name', () => {
   const flags = new Set(serveFlags.map(({ outside }) => outside));
-  const withFlags = settings.filter(({ outside }) => outside !== 'monitors');
-  for (const { outside } of withFlags)
-    assert.ok(flags.has(outside === 'models' ? 'model' : outside), outside);
+  for (const { outside, schema } of settings) {
+    assert.equal(flags.has(outside === 'models' ? 'model' : outside), !schema.fileOnly, outside);
+  }
 });
 
 test('flags become texts by outside name, and absent ones are absent', () => {

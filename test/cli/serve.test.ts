@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -8,6 +8,7 @@ import type { TableModel } from '../../src/cli/table-text.js';
 import type { Surroundings } from '../../src/config/load.js';
 import type { RuntimeOptions } from '../../src/config/schema.js';
 import { ServingError } from '../../src/errors.js';
+import { until } from '../support/until.js';
 
 const root = mkdtempSync(join(tmpdir(), 'serve-'));
 after(() => rmSync(root, { recursive: true }));
@@ -33,6 +34,7 @@ class FakeWorld implements ServeWorld {
   options: RuntimeOptions | undefined;
   signal: (name: string) => void = () => {};
   timeIsUp: () => void = () => {};
+  changeFile: () => void = () => {};
   finishRequests: () => void = () => {};
   isListening: Promise<void>;
   isDraining: Promise<void>;
@@ -60,6 +62,12 @@ class FakeWorld implements ServeWorld {
     return () => this.events.push('unwatch');
   }
 
+  onFileChange(file: string, listener: () => void): () => void {
+    this.events.push(`watch ${file}`);
+    this.changeFile = listener;
+    return () => this.events.push('unwatch file');
+  }
+
   pause(): Promise<void> {
     return new Promise((done) => {
       this.timeIsUp = done;
@@ -71,6 +79,7 @@ class FakeWorld implements ServeWorld {
     if (this.#faults.open) throw this.#faults.open;
     return {
       listModels: () => this.#models,
+      configureTraffic: async (traffic) => void this.events.push(`traffic ${JSON.stringify(traffic)}`),
       drain: () => void this.events.push('not ready'),
       close: async ({ timeoutMs }) => void this.events.push(`runtime.close ${timeoutMs}`),
     };
@@ -255,4 +264,45 @@ test('bad settings stop the start before anything is opened', async () => {
   const world = new FakeWorld();
   await assert.rejects(serve({ port: 'http' }, world), { code: 'SRV_BAD_CONFIG' });
   assert.deepEqual(world.events, []);
+});
+
+test('traffic of a changed configuration file is taken over, and a file that cannot be meant is refused', async () => {
+  const file = join(root, 'traffic.yaml');
+  const write = (weight: number, more = ''): void =>
+    writeFileSync(
+      file,
+      `traffic: { net: { variants: [{ tag: a, version: 1, weight: ${weight} }] } }\nlog_format: pretty\n${more}`,
+    );
+  write(1);
+  const world = new FakeWorld();
+  const ended = serve({ model: ['net.onnx'], config: file }, world);
+  await world.isListening;
+  await until('the file is watched', () => world.events.includes(`watch ${file}`));
+  write(1, 'max_batch_size: 8\n');
+  world.changeFile();
+  write(2, 'trafic: {}\n');
+  world.changeFile();
+  await until('the refusal is logged', () => world.err.includes('did you mean "traffic"?'));
+  assert.match(world.err, /ERROR .*the configuration file has changed, and traffic goes on as before: /);
+  write(3);
+  world.changeFile();
+  const taken = 'traffic {"net":{"variants":[{"tag":"a","version":1,"weight":3}]}}';
+  await until('the new weights are taken over', () => world.events.includes(taken));
+  world.signal('SIGTERM');
+  world.finishRequests();
+  await ended;
+  assert.deepEqual(
+    world.events.filter((event) => event.startsWith('traffic') || event.endsWith('file')),
+    [taken, 'unwatch file'],
+  );
+});
+
+test('without a configuration file nothing is watched', async () => {
+  const world = new FakeWorld();
+  const ended = serve({ model: ['net.onnx'] }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  world.finishRequests();
+  await ended;
+  assert.ok(!world.events.some((event) => event.startsWith('watch')));
 });

@@ -73,6 +73,7 @@ test('an embedder without options gets every default', () => {
     prepareTimeoutMs: 600_000,
     verifyTables: 'off',
     compactTables: 0,
+    traffic: {},
     threads: 3,
     intraOpThreads: 1,
     gpuIds: [],

@@ -91,7 +91,7 @@ test('problems of a model.json name file, path and nearest key, all at once', ()
         'batching: expected auto, on or off, got "yes"',
         'padding.x.axis: unknown key; did you mean "axes"?',
         'padding.x.axes: missing: expected a non-empty list without repetitions',
-        'weight: expected a number above 0, got 0',
+        'weight: expected a number above 0, at most 1000, got 0',
       ]);
       return true;
     },

@@ -68,7 +68,9 @@ async function joined(
 
 function head(answer: InferAnswer, request: InferRequest): string {
   const id = request.id === undefined ? '' : `"id":${JSON.stringify(request.id)},`;
-  return `{"model_name":${JSON.stringify(answer.model)},"model_version":"${answer.version}",${id}"outputs":[`;
+  // A tag has no character that JSON would escape.
+  const variant = answer.variant === undefined ? '' : `"parameters":{"variant":"${answer.variant}"},`;
+  return `{"model_name":${JSON.stringify(answer.model)},"model_version":"${answer.version}",${id}${variant}"outputs":[`;
 }
 
 function describe({ name, tensor }: NamedTensor): string {

@@ -1,8 +1,9 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorToData, ServingError } from '../../errors.js';
 import { type InferRequest, readInferRequest, readRawRequest } from '../../oip/infer-request.js';
 import { chooseEncoding, compress, isWorthCompressing } from '../reply-compression.js';
-import type { InferenceService } from '../service.js';
+import type { InferenceService, RequestRouting } from '../service.js';
 import { writeInferReply } from './infer-reply.js';
 
 /** Parameters of a path that names a model. */
@@ -59,12 +60,14 @@ export async function inferRoute(
     protocol,
     origin: 'socket',
     decodeSeconds: (decodedAt - startedAt) / 1000,
+    routing: new HttpRouting(read, request.raw.headers),
   });
   const answeredAt = performance.now();
   const writing = writeInferReply(answer, read);
   const { body, headerLength } = writing instanceof Promise ? await writing : writing;
   const encoding = chooseEncoding(request.headers['accept-encoding']);
   answer.recordEncode((performance.now() - answeredAt) / 1000);
+  if (answer.variant !== undefined) reply.header('x-variant', answer.variant);
   if (headerLength === undefined) {
     // Without the charset Fastify would add it, for every reply anew.
     reply.header('content-type', 'application/json; charset=utf-8');
@@ -76,6 +79,31 @@ export async function inferRoute(
   reply.header('content-encoding', encoding);
   reply.header('vary', 'accept-encoding');
   return compress(body, encoding);
+}
+
+/** Looks for keys only when it is asked. */
+class HttpRouting implements RequestRouting {
+  readonly #request: InferRequest;
+  readonly #headers: IncomingHttpHeaders;
+
+  constructor(request: InferRequest, headers: IncomingHttpHeaders) {
+    this.#request = request;
+    this.#headers = headers;
+  }
+
+  get id(): string | undefined {
+    return this.#request.id;
+  }
+
+  parameter(name: string): unknown {
+    const { parameters } = this.#request;
+    return Object.hasOwn(parameters, name) ? parameters[name] : undefined;
+  }
+
+  header(name: string): string | undefined {
+    const value = this.#headers[name.toLowerCase()];
+    return Array.isArray(value) ? value[0] : value;
+  }
 }
 
 function readRequest(

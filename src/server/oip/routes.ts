@@ -2,7 +2,7 @@ import type { ServerConfig } from '../../config/schema.js';
 import { errorToData, ServingError } from '../../errors.js';
 import { packageVersion } from '../../package-version.js';
 import type { AddRoute } from '../plugin.js';
-import type { InferenceService } from '../service.js';
+import type { InferenceService, ModelView } from '../service.js';
 import { chosenVersion, inferRoute, type ModelParams } from './infer-route.js';
 import { readLabelChanges } from './label-changes.js';
 import { configOf, indexEntryOf, metadataOf, statisticsOf } from './model-documents.js';
@@ -38,7 +38,7 @@ export function addOipRoutes(
   add('GET', '/v2/models/stats', async () => ({
     model_stats: service
       .listModels()
-      .filter(({ state }) => state === 'ready')
+      .filter(({ state, variants }) => state === 'ready' && !variants)
       .map(({ name, version }) => statisticsOf(service.model(name, version))),
   }));
   for (const model of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
@@ -53,7 +53,7 @@ function addModelRoutes(add: AddRoute, path: string, service: InferenceService):
   add('GET', path, async ({ params }) => metadataOf(viewOf(service, params)));
   add('GET', `${path}/config`, async ({ params }) => configOf(viewOf(service, params)));
   add('GET', `${path}/stats`, async ({ params }) => ({
-    model_stats: [statisticsOf(viewOf(service, params))],
+    model_stats: statisticsByVariant(service, viewOf(service, params)),
   }));
   add('GET', `${path}/ready`, async ({ params }, reply) => {
     const { model } = params as ModelParams;
@@ -112,6 +112,15 @@ function settingsOf(parameters: object = {}): string | undefined {
     'SRV_BAD_REQUEST',
     `load: expected the text of a model.json in "config", got ${typeof config}`,
   );
+}
+
+/** The statistics of a version; under a public name those of the versions behind it, with their variants. */
+function statisticsByVariant(service: InferenceService, view: ModelView): readonly object[] {
+  if (!view.variants) return [statisticsOf(view)];
+  return view.variants.map(({ tag, model, version }) => ({
+    ...statisticsOf(service.model(model, version)),
+    variant: tag,
+  }));
 }
 
 function viewOf(service: InferenceService, params: unknown): ReturnType<InferenceService['model']> {
