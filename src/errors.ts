@@ -91,7 +91,10 @@ export const errorCodes = {
     'A remote store cannot be reached, answers an error, or does not answer in time.',
   ],
   SRV_REMOTE_NOT_FOUND: ['not_found', 'A remote store has nothing at this path.'],
-  SRV_REMOTE_REFUSED: ['permission_denied', 'A remote store does not let these credentials read this path.'],
+  SRV_REMOTE_REFUSED: [
+    'permission_denied',
+    'A remote store does not let these credentials read or write this path.',
+  ],
   SRV_REMOTE_DAMAGED: [
     'data_corrupt',
     'What a remote store gave is incomplete, or not what its digest or its listing says.',
