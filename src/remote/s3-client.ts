@@ -144,6 +144,7 @@ export class S3Client {
     return new ServingError(
       error.code,
       `${error.message} The bucket is in the region ${region}, but ${this.#place.region} was asked: set AWS_REGION.`,
+      error.details ? { details: error.details } : {},
     );
   }
 
@@ -161,6 +162,7 @@ export class S3Client {
         /([^.])$/,
         '$1.',
       ),
+      { details: { status } },
     );
   }
 

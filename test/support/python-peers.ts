@@ -7,7 +7,7 @@ import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -92,7 +92,6 @@ async function freePort(): Promise<number> {
 }
 
 async function answers(port: number): Promise<boolean> {
-  const { connect } = await import('node:net');
   const socket = connect(port, '127.0.0.1');
   try {
     await once(socket, 'connect');
