@@ -1,11 +1,11 @@
 /** A web server to publish to, by PUT; one that speaks WebDAV can rename and lock too. */
-import { randomBytes } from 'node:crypto';
 import { ServingError } from '../errors.js';
 import { parseDigestLines } from '../remote/file-digests.js';
 import { HttpClient, type HttpReply, readWhole } from '../remote/http-client.js';
 import { maskedUrl } from '../remote/masked-url.js';
 import {
   type DirectoryFile,
+  hiddenBeside,
   type LockOutcome,
   maxSmallBytes,
   type PublishTarget,
@@ -228,9 +228,4 @@ function refusal(label: string, method: string, status: number): ServingError {
   if (status === 413) return new ServingError('SRV_REMOTE_TOO_LARGE', `${said}: too large for this server.`);
   if (status === 507) return new ServingError('SRV_REMOTE_UNAVAILABLE', `${said}: its disk is full.`);
   return new ServingError('SRV_REMOTE_UNAVAILABLE', `${said}.`);
-}
-
-function hiddenBeside(path: string): string {
-  const at = path.lastIndexOf('/') + 1;
-  return `${path.slice(0, at)}.${path.slice(at)}.${randomBytes(6).toString('hex')}`;
 }

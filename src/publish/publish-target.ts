@@ -1,5 +1,5 @@
 /** What every place that one publishes to offers: a directory, a web server, FTP, HDFS, a bucket. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { HttpBody } from '../remote/http-client.js';
 
 /** Bytes to write, with their digest. */
@@ -78,4 +78,10 @@ export function textUpload(text: string): Upload {
     },
     sha256: createHash('sha256').update(bytes).digest('hex'),
   };
+}
+
+/** A new hidden name in the directory of a path, for what is renamed to it when it is whole. */
+export function hiddenBeside(path: string): string {
+  const at = path.lastIndexOf('/') + 1;
+  return `${path.slice(0, at)}.${path.slice(at)}.${randomBytes(6).toString('hex')}`;
 }

@@ -107,6 +107,8 @@ class HeldLock implements TargetLock {
   }
 
   async confirm(): Promise<void> {
+    // While it is being written it may read as nobody's.
+    await this.#renewal;
     throwIfAborted(this.signal);
     if (!this.isExclusive || (await this.#isOwn())) return;
     throw this.#conflict();

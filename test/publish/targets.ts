@@ -13,8 +13,8 @@ import { startS3Server } from '../support/s3-server.js';
 
 /** One kind of target. */
 export interface TestTarget {
-  readonly publish: Pick<PublishOptions, 'to' | 'remotePath' | 'generalHost'>;
-  readonly monitor: Pick<MonitorOptions, 'type' | 'remotePath' | 'generalHost'>;
+  readonly publish: PublishOptions;
+  readonly monitor: MonitorOptions;
   readonly openTarget: (config: ReturnType<typeof resolvePublishConfig>) => PublishTarget;
   /** What the monitor is handed; absent: it opens its store itself. */
   readonly openStore?: () => RemoteStore;
@@ -62,6 +62,28 @@ export const targets: Readonly<Record<string, (directory: string) => Promise<Tes
       renames: false,
       locks: false,
       close: server.close,
+    };
+  },
+  'an FTP server': async (directory) => {
+    mkdirSync(directory, { recursive: true });
+    const peer = await startPythonPeer((port) => [
+      ...['-m', 'pyftpdlib', '--interface', '127.0.0.1', '--port', String(port), '--write'],
+      ...['--directory', directory, '--username', 'trainer', '--password', 'secret word'],
+    ]);
+    const place = {
+      remotePath: '/models',
+      ftpHost: '127.0.0.1',
+      ftpPort: peer.port,
+      ftpUsername: 'trainer',
+      ftpPassword: 'secret word',
+    };
+    return {
+      publish: { to: 'ftp', ...place },
+      monitor: { type: 'ftp', ...place },
+      openTarget,
+      renames: true,
+      locks: true,
+      close: peer.close,
     };
   },
   'a bucket': async () => {
