@@ -1,5 +1,7 @@
 /** HDFS to publish to, by its REST interface: a file that is not overwritten is the lock. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ServingError } from '../errors.js';
+import { throwIfAborted } from '../remote/abort.js';
 import { type HttpBody, HttpClient, type HttpReply, readWhole } from '../remote/http-client.js';
 import { maskedUrl } from '../remote/masked-url.js';
 import {
@@ -12,6 +14,9 @@ import {
   textUpload,
   type Upload,
 } from './publish-target.js';
+
+const maxTries = 8;
+const blockPauseMs = 50;
 
 type Query = Readonly<Record<string, string>>;
 
@@ -94,11 +99,19 @@ export class WebHdfsTarget implements PublishTarget {
   }
 
   async read(path: string, { signal }: TargetOptions = {}): Promise<Buffer | undefined> {
-    const reply = await this.#send('GET', path, { op: 'OPEN' }, { signal });
-    if (reply.status === 200) return readWhole(reply, maxSmallBytes);
-    const answer = await readAnswer(reply);
-    if (reply.status === 404) return undefined;
-    throw this.#refusal(path, 'OPEN', answer);
+    for (let tries = 1; ; tries++) {
+      const reply = await this.#send('GET', path, { op: 'OPEN' }, { signal });
+      if (reply.status === 200) return readWhole(reply, maxSmallBytes);
+      const answer = await readAnswer(reply);
+      if (reply.status === 404) return undefined;
+      // Data nodes report the blocks of a new file a moment after it is closed.
+      if (tries >= maxTries || !/No active nodes/.test(answer.message ?? '')) {
+        throw this.#refusal(path, 'OPEN', answer);
+      }
+      await sleep(blockPauseMs * tries, undefined, signal ? { signal } : {}).catch(() =>
+        throwIfAborted(signal),
+      );
+    }
   }
 
   async createLock(path: string, text: string, { signal }: TargetOptions = {}): Promise<LockOutcome> {
