@@ -106,6 +106,7 @@ async function sendRequests(url: string): Promise<void> {
     }, 10);
   });
   await Promise.all(under);
+  if (second.requests > 0) printSecond(seconds + 1);
 }
 
 async function ask(url: string, random: () => number): Promise<void> {

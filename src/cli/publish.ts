@@ -73,7 +73,9 @@ async function runPublish(
     }
     const { bytes, files, version } = await publisher.publish(stop.signal);
     const what = `${basename(directory)}${version === undefined ? '' : ` version ${version}`}`;
-    stdout.write(`${what}: ${files} files published, ${sizeText(bytes)} sent\n`);
+    stdout.write(
+      `${what}: ${files === 1 ? '1 file' : `${files} files`} published, ${sizeText(bytes)} sent\n`,
+    );
   } finally {
     clearInterval(hold);
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
@@ -106,13 +108,17 @@ function typedValue(type: string | undefined, given: unknown): unknown {
 function optionOf({ outside, isRequired, schema }: PublishSetting): Option {
   const shownDefault = schema.defaultText ?? String(schema.default ?? '');
   const end = isRequired ? ' (required)' : shownDefault === '' ? '' : ` (default: ${shownDefault})`;
+  // A switch takes no value, which would be the directory that follows it.
   const value =
     schema.type === 'boolean'
-      ? '[true|false]'
+      ? ''
       : schema.enum
-        ? `<${schema.enum.join('|')}>`
-        : valueText(schema.type);
-  return new Option(`--${outside} ${value}`, schema.description + end).helpGroup(`${schema.group}:`);
+        ? ` <${schema.enum.join('|')}>`
+        : ` ${valueText(schema.type)}`;
+  return new Option(
+    `--${outside}${value}`,
+    schema.description + (schema.type === 'boolean' ? '' : end),
+  ).helpGroup(`${schema.group}:`);
 }
 
 function valueText(type: string | undefined): string {
