@@ -79,7 +79,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'model-service.ts': ['server', 'model', 'warmup', 'batching', 'config'],
   server: ['oip', 'tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   oip: ['tensor', 'native'],
-  warmup: ['oip', 'tensor', 'native', 'config', 'protobuf-wire.ts'],
+  warmup: ['oip', 'tensor', 'native', 'config', 'remote', 'protobuf-wire.ts'],
   loadtest: ['runtime.ts', 'tensor', 'config'],
   repository: ['config', 'lifecycle'],
   model: [
