@@ -97,16 +97,18 @@ export class HttpTarget implements PublishTarget {
 
   /** A collection is the lock, because a server makes one once; its text lies in it. */
   async createLock(path: string, text: string, { signal }: TargetOptions = {}): Promise<LockOutcome> {
-    const made = async (): Promise<number> => {
-      const alsoFine = [400, 403, 404, 405, 409, 415, 501];
+    const made = async (mayFail: boolean): Promise<number> => {
+      const alsoFine = [400, 403, 404, 405, 409, 415, 501, ...(mayFail ? [500] : [])];
       const reply = await this.#send(`${path}/`, { method: 'MKCOL', alsoFine, signal });
       reply.discard();
       return reply.status;
     };
-    let status = await made();
+    // Some servers fail with 500 where two make it at the same moment; afterwards they know that it is there.
+    let status = await made(true);
+    if (status === 500) status = await made(false);
     if (status === 409 || status === 404) {
       await this.#makeParents(path, signal);
-      status = await made();
+      status = await made(false);
     }
     if (status < 300) {
       await this.writeLock(path, text, { signal });
@@ -187,7 +189,8 @@ export class HttpTarget implements PublishTarget {
     const segments = path.split('/').filter((segment) => segment !== '');
     for (let depth = 1; depth < segments.length; depth++) {
       const parent = `/${segments.slice(0, depth).join('/')}/`;
-      const alsoFine = [301, 403, 405, 409, 501];
+      // What is there may be 405, 500 or others: the PUT that follows tells whether the directory is there.
+      const alsoFine = [301, 403, 405, 409, 500, 501];
       (await this.#send(parent, { method: 'MKCOL', alsoFine, signal })).discard();
     }
   }
