@@ -208,8 +208,14 @@ export class Publisher {
   ): Promise<Published | undefined> {
     const { config } = this;
     const startedAt = this.#clock.now();
-    const prepared = await found.prepare(signal ?? new AbortController().signal);
+    // An address that is none is told before anything is packed.
     const opened = this.#openTarget(config);
+    const prepared = await found
+      .prepare(signal ?? new AbortController().signal)
+      .catch(async (error: unknown) => {
+        await opened.close();
+        throw error;
+      });
     const idle = new IdleLimit({
       clock: this.#clock,
       ms: config.timeoutS * 1000,
