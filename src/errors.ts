@@ -95,7 +95,10 @@ export const errorCodes = {
     'A remote store cannot be reached, answers an error, or does not answer in time.',
   ],
   SRV_REMOTE_NOT_FOUND: ['not_found', 'A remote store has nothing at this path.'],
-  SRV_REMOTE_REFUSED: ['permission_denied', 'A remote store does not let these credentials read this path.'],
+  SRV_REMOTE_REFUSED: [
+    'permission_denied',
+    'A remote store does not let these credentials read or write this path.',
+  ],
   SRV_REMOTE_DAMAGED: [
     'data_corrupt',
     'What a remote store gave is incomplete, or not what its digest or its listing says.',
@@ -106,6 +109,14 @@ export const errorCodes = {
     'A remote place or an archive holds more files or bytes than may be taken.',
   ],
   SRV_BAD_ARCHIVE: ['data_corrupt', 'An archive cannot be read, or holds what must not be unpacked.'],
+  SRV_NOT_PUBLISHABLE: [
+    'invalid_argument',
+    'A directory holds nothing to publish: no complete version, one that still changes, or names that stores do not take.',
+  ],
+  SRV_PUBLISH_CONFLICT: [
+    'unavailable',
+    'Another publisher is at work on the same target, or has put something else there.',
+  ],
   SRV_IO: ['unavailable', 'A file or directory could not be read or written.'],
   SRV_PORT_IN_USE: ['unavailable', 'The port is taken.'],
   SRV_INTERNAL: ['internal', 'A defect of this software; the log has the detail under the request id.'],

@@ -56,6 +56,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
     'loadtest',
     'sparse',
     'monitor',
+    'publish',
     'remote',
     'package-version.ts',
   ],
@@ -80,7 +81,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'model-service.ts': ['server', 'model', 'warmup', 'batching', 'config'],
   server: ['oip', 'tensor', 'native', 'config', 'lifecycle', 'package-version.ts'],
   oip: ['tensor', 'native'],
-  warmup: ['oip', 'tensor', 'native', 'config', 'protobuf-wire.ts'],
+  warmup: ['oip', 'tensor', 'native', 'config', 'remote', 'protobuf-wire.ts'],
   loadtest: ['runtime.ts', 'tensor', 'config'],
   repository: ['config', 'lifecycle'],
   model: [
@@ -101,6 +102,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   instance: ['tensor', 'native', 'config', 'sparse'],
   lifecycle: [],
   monitor: ['remote', 'config', 'batching', 'native'],
+  publish: ['monitor', 'remote', 'config', 'batching', 'model', 'repository', 'sparse'],
   remote: [],
   observe: ['config'],
   config: [],
@@ -193,9 +195,10 @@ describe('the doors', () => {
     'prom-client': ['observe/metrics.ts'],
     pino: ['observe/logger.ts', 'cli/log-output.ts'],
     yaml: ['config/'],
-    'basic-ftp': ['remote/'],
-    tar: ['remote/'],
+    'basic-ftp': ['remote/', 'publish/'],
+    tar: ['remote/', 'publish/'],
     yauzl: ['remote/'],
+    sax: ['remote/'],
   };
   for (const [dependency, allowed] of Object.entries(doors)) {
     it(`lead to ${dependency} from ${allowed.join(' and ')} alone`, () => {

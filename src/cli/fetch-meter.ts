@@ -6,7 +6,7 @@ import type { FetchProgress } from '../remote/remote-store.js';
 export type FetchMeter = (progress: FetchProgress | undefined) => void;
 
 /** A meter on a terminal; undefined where the stream is none. */
-export function openFetchMeter(stream: NodeJS.WriteStream): FetchMeter | undefined {
+export function openFetchMeter(stream: NodeJS.WriteStream, verb = 'fetching'): FetchMeter | undefined {
   if (!stream.isTTY) return undefined;
   let bar: cliProgress.SingleBar | undefined;
   return (progress) => {
@@ -25,7 +25,7 @@ export function openFetchMeter(stream: NodeJS.WriteStream): FetchMeter | undefin
     if (bar) bar.update(bytes, payload);
     else {
       // Without a total there is no bar to draw.
-      const format = `fetching ${total > 0 ? '|{bar}| {percentage}%, ' : ''}{size}{of}{files}`;
+      const format = `${verb} ${total > 0 ? '|{bar}| {percentage}%, ' : ''}{size}{of}{files}`;
       bar = new cliProgress.SingleBar({ format, stream, clearOnComplete: true, hideCursor: true });
       bar.start(total, bytes, payload);
     }

@@ -10,6 +10,7 @@ import { flagTextsOf, serveOptions, withUnderscores } from './flags.js';
 import { inspectModel, prepareModels } from './model.js';
 import { registerModelSplit } from './model-split.js';
 import { registerMonitor } from './monitor.js';
+import { registerPublish } from './publish.js';
 import { registerSeqfile } from './seqfile.js';
 import { type ServeOutcome, serve } from './serve.js';
 import { registerTable } from './table.js';
@@ -84,6 +85,7 @@ function buildProgram(end: (exitCode: number) => void): Command {
   registerTable(program);
   registerWarmUp(program);
   registerMonitor(program, (isInPlace) => end(isInPlace ? exitDone : exitFailed));
+  registerPublish(program);
   return program;
 }
 

@@ -25,7 +25,7 @@ export function registerWarmUpLooks(warmUp: Command, stdout: Output = process.st
   warmUp
     .command('show')
     .description('Print the requests of files: inputs, shapes, first values, wanted outputs.')
-    .argument('<place>', 'a file, a directory of files, or an http or https URL')
+    .argument('<place>', 'a file, a directory of files, or an http, https, s3 or oss URL')
     .addOption(new Option('--limit <n>', 'requests to print').argParser(wholeNumber).default(20))
     .option('--json', 'print JSON, one request a line, with all values')
     .action(async (place: string, flags: { readonly limit: number; readonly json?: boolean }) => {
@@ -34,7 +34,7 @@ export function registerWarmUpLooks(warmUp: Command, stdout: Output = process.st
   warmUp
     .command('verify')
     .description('Run every request of files and tell which fail. Ends with 1 when one does.')
-    .argument('<place>', 'a file, a directory of files, or an http or https URL')
+    .argument('<place>', 'a file, a directory of files, or an http, https, s3 or oss URL')
     .option('--model <path>', 'run them on this model, in this process')
     .option('--url <url>', 'send them to this server')
     .option('--name <name>', 'the model of the server')

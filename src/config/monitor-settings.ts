@@ -50,7 +50,7 @@ export const monitorSchema = Type.Object(
       default: 'general',
       group: 'What',
       description:
-        'Where the model comes from: general (http, https and ftp addresses), ftp, hdfs, afs, or local (a directory of this machine).',
+        'Where the model comes from: general (http, https, ftp, s3 and oss addresses), ftp, hdfs, afs, or local (a directory of this machine).',
     }),
     remotePath: text({ group: 'What', description: 'The remote directory that holds model and done file.' }),
     remoteModelName: text({

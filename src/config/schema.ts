@@ -351,7 +351,7 @@ export const runtimeSchema = Type.Object(
         defaultText: "the model's own declarations, samples of traffic beside it, else made-up requests",
         group: 'Warm-up',
         description:
-          'Recorded requests that every instance runs before a version is ready: a file, a directory of files, or an http or https URL. {model} and {version} stand for those of the version; where {model} is in it, a model without such a file is warmed up without.',
+          'Recorded requests that every instance runs before a version is ready: a file, a directory of files, or an http, https, s3 or oss URL. {model} and {version} stand for those of the version; where {model} is in it, a model without such a file is warmed up without.',
       }),
     ),
     warmUpCount: int(

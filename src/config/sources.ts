@@ -16,6 +16,12 @@ export const envPrefix = 'ONNX_SERVING_';
 /** The prefix of the environment variables of `onnx-serving monitor`: `ONNX_SERVING_MONITOR_FTP_PASSWORD`. */
 export const monitorEnvPrefix: string = `${envPrefix}MONITOR_`;
 
+/** The prefix of the environment variables of `onnx-serving publish`: `ONNX_SERVING_PUBLISH_FTP_PASSWORD`. */
+export const publishEnvPrefix: string = `${envPrefix}PUBLISH_`;
+
+/** Variables that are those of other subcommands than `serve`. */
+const otherPrefixes: readonly string[] = [monitorEnvPrefix, publishEnvPrefix];
+
 /** Names that stand beside the settings in every source: a model and its name, as one gives them on a command line. */
 export const modelKeys = ['model', 'name'] as const;
 
@@ -117,7 +123,7 @@ export function readEnvironmentValues(
   );
   for (const [name, text] of Object.entries(env)) {
     // Those of a monitor may stand beside, in the environment of both.
-    if (!name.startsWith(envPrefix) || name.startsWith(monitorEnvPrefix)) continue;
+    if (!name.startsWith(envPrefix) || otherPrefixes.some((prefix) => name.startsWith(prefix))) continue;
     if (known.includes(name) || isServiceLink(name, text)) continue;
     problems.push(`${name}: unknown environment variable${didYouMean(name, known)}`);
   }

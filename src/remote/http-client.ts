@@ -1,4 +1,5 @@
 /** Requests to a web server: raw bytes, redirects followed, failures in our words. */
+import { once } from 'node:events';
 import {
   type ClientRequest,
   Agent as HttpAgent,
@@ -21,10 +22,20 @@ export interface HttpReply {
   discard(): void;
 }
 
+/** A body to send, whose length is known before. */
+export interface HttpBody {
+  readonly bytes: number;
+  /** Its bytes from the beginning; asked for again when the request is sent again. */
+  chunks(): AsyncIterable<Uint8Array>;
+}
+
 /** What is sent. */
 export interface HttpOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: HttpBody | undefined;
+  /** Whether redirects are followed; a signature is for one address alone. @default true */
+  readonly follows?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -48,6 +59,7 @@ export class HttpClient {
       const reply = await this.#send(at, { ...options, headers });
       const { location } = reply.headers;
       if (![301, 302, 303, 307, 308].includes(reply.status) || location === undefined) return reply;
+      if (options.follows === false) return reply;
       reply.discard();
       const next = parseLocation(location, at);
       if (redirects >= maxRedirects) {
@@ -66,20 +78,26 @@ export class HttpClient {
     this.#https.destroy();
   }
 
-  async #send(url: URL, { method = 'GET', headers = {}, signal }: HttpOptions): Promise<HttpReply> {
+  async #send(url: URL, { method = 'GET', headers = {}, body, signal }: HttpOptions): Promise<HttpReply> {
     const isSecure = url.protocol === 'https:';
     const open = isSecure ? httpsRequest : httpRequest;
     const request: ClientRequest = open(url, {
       method,
       // A digest is that of the bytes as they lie there.
-      headers: { 'accept-encoding': 'identity', ...headers },
+      headers: {
+        'accept-encoding': 'identity',
+        ...(body ? { 'content-length': String(body.bytes) } : {}),
+        ...headers,
+      },
       agent: isSecure ? this.#https : this.#http,
       ...(signal ? { signal } : {}),
     });
     const label = maskedUrl(url);
     try {
       const message = await new Promise<IncomingMessage>((resolve, reject) => {
-        request.on('response', resolve).on('error', reject).end();
+        request.on('response', resolve).on('error', reject);
+        if (body) writeBody(body, request).catch(reject);
+        else request.end();
       });
       return {
         status: message.statusCode ?? 0,
@@ -89,10 +107,26 @@ export class HttpClient {
         discard: () => message.destroy(),
       };
     } catch (cause) {
+      if (cause instanceof ServingError) throw cause;
       throw signal?.aborted
         ? abortError(signal)
         : new ServingError('SRV_REMOTE_UNAVAILABLE', `${label}: no answer: ${reasonOf(cause)}.`, { cause });
     }
+  }
+}
+
+/** Errors of the request itself are told by its events; what fails here is the body. */
+async function writeBody(body: HttpBody, request: ClientRequest): Promise<void> {
+  try {
+    for await (const chunk of body.chunks()) {
+      // A server may answer, and hang up, before it has read all.
+      if (request.destroyed) return;
+      if (!request.write(chunk)) await Promise.race([once(request, 'drain'), once(request, 'close')]);
+    }
+    request.end();
+  } catch (error) {
+    request.destroy();
+    throw error;
   }
 }
 

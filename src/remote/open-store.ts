@@ -7,15 +7,21 @@ import { HttpStore } from './http-store.js';
 import { LocalStore } from './local-store.js';
 import { maskedUrl } from './masked-url.js';
 import type { RemoteStore } from './remote-store.js';
+import { readS3Address } from './s3-place.js';
+import { S3Store } from './s3-store.js';
 import { WebHdfsStore } from './webhdfs-store.js';
 
 /**
- * Opens the store at an address: `http://`, `https://`, `ftp://`, `ftps://`, `webhdfs://`, `swebhdfs://`, `file://`.
- * Nothing is sent before it is asked for something.
+ * Opens the store at an address: `http://`, `https://`, `ftp://`, `ftps://`, `webhdfs://`, `swebhdfs://`, `file://`,
+ * `s3://`, `oss://`. Nothing is sent before it is asked for something.
  *
+ * @param env where the credentials of buckets are
  * @throws SRV_BAD_CONFIG when no store has such addresses
  */
-export function openStoreAt(address: string): RemoteStore {
+export function openStoreAt(
+  address: string,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): RemoteStore {
   const url = URL.canParse(address) ? new URL(address) : undefined;
   switch (url?.protocol) {
     case 'http:':
@@ -29,10 +35,13 @@ export function openStoreAt(address: string): RemoteStore {
       return new WebHdfsStore(address);
     case 'file:':
       return new LocalStore();
+    case 's3:':
+    case 'oss:':
+      return new S3Store(readS3Address(address, env));
     default:
       throw new ServingError(
         'SRV_BAD_CONFIG',
-        `Expected an address that begins with http, https, ftp, ftps, webhdfs, swebhdfs or file, got ${maskedUrl(address)}.`,
+        `Expected an address that begins with http, https, ftp, ftps, webhdfs, swebhdfs, file, s3 or oss, got ${maskedUrl(address)}.`,
       );
   }
 }

@@ -1,5 +1,7 @@
 /** Files of requests that lie behind a URL. */
 import { messageOf, ServingError } from '../errors.js';
+import { readS3Address } from '../remote/s3-place.js';
+import { S3Store } from '../remote/s3-store.js';
 
 /** What a URL gave. */
 export interface RemoteFile {
@@ -20,11 +22,12 @@ export function shownUrl(place: string): string {
 }
 
 /**
- * Downloads a file. Redirects are followed.
+ * Downloads a file from a web server, following redirects, or from a bucket (`s3://`, `oss://`).
  *
  * @param options.timeoutMs for all of it
  * @param options.maxBytes of the body
- * @throws SRV_BAD_CONFIG for another scheme than http and https; SRV_IO when the server does not answer in time,
+ * @param options.env where the credentials of buckets are; default: the environment of this process
+ * @throws SRV_BAD_CONFIG for another scheme; SRV_IO when the server does not answer in time,
  *   answers another status than 200, or sends more than `maxBytes` or less than it announced
  */
 export async function fetchFile(
@@ -33,11 +36,13 @@ export async function fetchFile(
     readonly timeoutMs: number;
     readonly maxBytes: number;
     readonly signal?: AbortSignal | undefined;
+    readonly env?: Readonly<Record<string, string | undefined>>;
   },
 ): Promise<RemoteFile> {
   const shown = shownUrl(place);
+  if (/^(s3|oss):/i.test(place)) return fetchObject(place, shown, options);
   if (!/^https?:/i.test(place)) {
-    throw new ServingError('SRV_BAD_CONFIG', `${shown}: expected a path, or a URL of http or https`);
+    throw new ServingError('SRV_BAD_CONFIG', `${shown}: expected a path, or a URL of http, https, s3 or oss`);
   }
   const limit = AbortSignal.timeout(options.timeoutMs);
   const signal = options.signal ? AbortSignal.any([limit, options.signal]) : limit;
@@ -58,6 +63,30 @@ export async function fetchFile(
     if (limit.aborted) throw failed(shown, `the server did not send it within ${options.timeoutMs} ms`);
     const { cause } = error as { cause?: unknown };
     throw failed(shown, cause === undefined ? messageOf(error) : messageOf(cause));
+  }
+}
+
+async function fetchObject(
+  place: string,
+  shown: string,
+  { timeoutMs, maxBytes, signal: outer, env = process.env }: Parameters<typeof fetchFile>[1],
+): Promise<RemoteFile> {
+  const address = readS3Address(place, env);
+  const store = new S3Store({ ...address, path: '' });
+  const limit = AbortSignal.timeout(timeoutMs);
+  const signal = outer ? AbortSignal.any([limit, outer]) : limit;
+  try {
+    const found = await store.readSmall(address.path, { signal, maxBytes });
+    if (!found) throw failed(shown, 'it is not there');
+    return { bytes: found.bytes, contentType: '' };
+  } catch (error) {
+    if (limit.aborted) throw failed(shown, `the bucket did not send it within ${timeoutMs} ms`);
+    if (error instanceof ServingError && error.code.startsWith('SRV_REMOTE_')) {
+      throw failed(shown, error.message);
+    }
+    throw error;
+  } finally {
+    await store.close();
   }
 }
 

@@ -74,7 +74,7 @@ describe('onnx-serving monitor', () => {
     const bad = new ServerProcess(t, ['monitor', '--type', 'general', '--interval', 'soon']);
     assert.equal(await bad.ended, 2);
     assert.match(bad.err, /remote_path: missing/);
-    assert.match(bad.err, /interval: expected a number above 0, got "soon"/);
+    assert.match(bad.err, /interval: expected a number above 0, at most 2000000, got "soon"/);
     const unknown = new ServerProcess(t, ['monitor', '--remote_pat', 'x']);
     assert.equal(await unknown.ended, 2);
     assert.match(unknown.err, /Did you mean --remote_path\?/);

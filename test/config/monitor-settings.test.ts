@@ -87,7 +87,7 @@ test('everything that is wrong is listed, with the name outside', () => {
     'type: expected general, ftp, hdfs, afs or local, got "gopher"',
     'local_model_name: expected a name without slashes, got "a/b"',
     'keep_versions: expected an integer of at least 1, got 1.5',
-    'interval: expected a number above 0, got 0',
+    'interval: expected a number above 0, at most 2000000, got 0',
   ]);
   assert.deepEqual(problemsOf(7), ['expected an object with the options of a monitor']);
 });

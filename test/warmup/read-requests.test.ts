@@ -307,6 +307,6 @@ test('what a URL answers beside the file is refused', async (t) => {
   await assert.rejects(fetched('big.jsonl'), { code: 'SRV_IO', message: /it has more than 20 bytes/ });
   await assert.rejects(readRequests('ftp://127.0.0.1/a.bin'), {
     code: 'SRV_BAD_CONFIG',
-    message: /expected a path, or a URL of http or https/,
+    message: /expected a path, or a URL of http, https, s3 or oss/,
   });
 });
