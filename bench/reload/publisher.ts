@@ -1,6 +1,6 @@
 import { copyFile, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ByteSource, fieldString, readFields } from '../../src/model/protobuf-wire.js';
+import { ByteSource, fieldString, readFields } from '../../src/protobuf-wire.js';
 import { shiftOf } from './known-answers.js';
 
 /** Says that a version is whole. */
