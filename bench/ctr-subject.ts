@@ -72,6 +72,16 @@ export async function ctrSubject(copies: number): Promise<HttpSubject> {
   };
 }
 
+/** Requests of the sample's table as JSON, and the network's own answer to each. */
+export async function answeredCtrRequests(): Promise<{
+  readonly bodies: readonly RequestBody[];
+  readonly answers: readonly number[];
+}> {
+  const inputs = inputsOf(1);
+  const bodies = inputs.map((input) => encodeBody(tensorsOf(input), 'json'));
+  return { bodies, answers: await answersTo(inputs) };
+}
+
 function inputsOf(copies: number): ModelInput[] {
   const stream = new ImpressionStream(seeds.demo);
   return Array.from({ length: requests }, (_, request) => {

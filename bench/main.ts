@@ -16,6 +16,10 @@ import { loadCycles } from './scenarios/load-cycles.js';
 import { manyModels } from './scenarios/many-models.js';
 import { oneConnection } from './scenarios/one-connection.js';
 import { openLoop } from './scenarios/open-loop.js';
+import { reloadCtr } from './scenarios/reload-ctr.js';
+import { reloadDense } from './scenarios/reload-dense.js';
+import { reloadLatency } from './scenarios/reload-latency.js';
+import { reloadMany } from './scenarios/reload-many.js';
 import { sharedWeights } from './scenarios/shared-weights.js';
 import { sparseGather } from './scenarios/sparse-gather.js';
 import { sparseJs } from './scenarios/sparse-js.js';
@@ -43,6 +47,10 @@ const scenarios: readonly Scenario[] = [
   sparseRedis,
   sparseLimited,
   ctrEndToEnd,
+  reloadCtr,
+  reloadDense,
+  reloadLatency,
+  reloadMany,
 ];
 
 const usage = `npm run bench -- [--only NAME,...] [--rounds N] [--seconds N] [--rows N] [--out FILE]

@@ -32,3 +32,15 @@ export async function sendRequests(
     await target.close();
   }
 }
+
+/** How many models of a server are ready. */
+export async function countReady(url: string): Promise<number> {
+  const reply = await fetch(`${url}/v2/repository/index`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"ready":true}',
+    signal: AbortSignal.timeout(30_000),
+  });
+  const models = (await reply.json()) as { state?: string }[];
+  return models.filter(({ state }) => state === 'READY').length;
+}

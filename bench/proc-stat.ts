@@ -1,5 +1,6 @@
 /** What Linux says about a process: CPU time and memory. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** `USER_HZ`, which the kernel fixes at 100 for what it shows to programs. */
 const ticksPerSecond = 100;
@@ -36,11 +37,30 @@ export function memoryOf(pid: number): Memory {
 export function memoryOfTree(pid: number): Memory {
   const sum = { pss: 0, anonymous: 0 };
   for (const member of processTree(pid)) {
-    const { pss, anonymous } = memoryOf(member);
-    sum.pss += pss;
-    sum.anonymous += anonymous;
+    const memory = member === pid ? memoryOf(member) : memoryOfAny(member);
+    sum.pss += memory?.pss ?? 0;
+    sum.anonymous += memory?.anonymous ?? 0;
   }
   return sum;
+}
+
+/** The lowest PSS of a tree in a few readings: garbage that is about to go is not what is asked about. */
+export async function settledPss(pid: number): Promise<number> {
+  let lowest = Number.POSITIVE_INFINITY;
+  for (let reading = 0; reading < 4; reading++) {
+    await sleep(100);
+    lowest = Math.min(lowest, memoryOfTree(pid).pss);
+  }
+  return lowest;
+}
+
+/** Memory of a process that may have ended. */
+function memoryOfAny(pid: number): Memory | undefined {
+  try {
+    return memoryOf(pid);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A process and its living descendants. */

@@ -1,10 +1,9 @@
 import { link, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { matmulDir } from '../model-files.js';
 import { sendRequests } from '../model-requests.js';
 import { paths, scratchDir } from '../paths.js';
-import { memoryOf, memoryOfTree } from '../proc-stat.js';
+import { memoryOf, settledPss } from '../proc-stat.js';
 import type { Scenario } from '../scenario.js';
 import { startServe } from '../server-process.js';
 
@@ -70,14 +69,4 @@ async function control(url: string, verb: 'load' | 'unload'): Promise<void> {
   });
   const text = await reply.text();
   if (reply.status !== 200) throw new Error(`${verb}: ${reply.status} ${text.slice(0, 500)}`);
-}
-
-/** The lowest of a few readings: garbage that is about to go is not what is asked about. */
-async function settledPss(pid: number): Promise<number> {
-  let lowest = Number.POSITIVE_INFINITY;
-  for (let reading = 0; reading < 4; reading++) {
-    await sleep(100);
-    lowest = Math.min(lowest, memoryOfTree(pid).pss);
-  }
-  return lowest;
 }

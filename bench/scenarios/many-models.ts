@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fillRepository } from '../model-files.js';
-import { sendRequests } from '../model-requests.js';
+import { countReady, sendRequests } from '../model-requests.js';
 import { scratchDir } from '../paths.js';
 import { memoryOfTree } from '../proc-stat.js';
 import type { Scenario } from '../scenario.js';
@@ -77,15 +77,4 @@ async function startOnce(repository: string, cacheDir: string, probes: readonly 
   } finally {
     await server.stop();
   }
-}
-
-async function countReady(url: string): Promise<number> {
-  const reply = await fetch(`${url}/v2/repository/index`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: '{"ready":true}',
-    signal: AbortSignal.timeout(30_000),
-  });
-  const models = (await reply.json()) as { state?: string }[];
-  return models.filter(({ state }) => state === 'READY').length;
 }
