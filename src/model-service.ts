@@ -21,6 +21,8 @@ export interface ModelServiceOptions {
   readonly registry: ModelRegistry;
   readonly lifecycle: ModelLifecycle;
   readonly clock: Clock;
+  /** Reads the `models.config` again, where there is one. */
+  readonly readModelsConfig: () => Promise<void>;
   /** Whether requests may load and unload models. */
   readonly modelControl: 'none' | 'explicit';
   readonly metrics: () => Promise<string>;
@@ -150,6 +152,11 @@ export class ModelService implements InferenceService {
   async unloadModel(name: string): Promise<void> {
     this.#requireControl();
     await this.#options.lifecycle.unload(name);
+  }
+
+  async readModelsConfig(): Promise<void> {
+    this.#requireControl();
+    await this.#options.readModelsConfig();
   }
 
   async rollbackModel(name: string): Promise<number> {

@@ -25,6 +25,7 @@ import { TakenFiles } from './model/taken-files.js';
 import { readKeptLabels } from './model/version-labels.js';
 import { ModelService } from './model-service.js';
 import { Monitors } from './monitor/monitors.js';
+import { placeModels } from './monitor/remote-models.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
@@ -212,7 +213,11 @@ export class Runtime {
       isServing: () => this.#registry.hasReady,
       onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
     });
-    this.#monitors = new Monitors(config.monitors, { logger: this.#logger, clock });
+    const placed = placeModels(config.models, {
+      directory: join(config.cacheDir, 'remote'),
+      intervalS: config.reloadIntervalS,
+    });
+    this.#monitors = new Monitors([...config.monitors, ...placed.monitors], { logger: this.#logger, clock });
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',
       compactFrom: config.compactTables,
@@ -235,7 +240,7 @@ export class Runtime {
       memoryLimitBytes: config.modelMemoryLimitBytes,
     });
     this.#source = new ModelSource({
-      models: config.models,
+      models: placed.models,
       modelRepository: config.modelRepository,
       modelConfigFile: config.modelConfigFile,
       configPollMs: config.modelConfigFilePollWaitSeconds * 1000,
@@ -263,6 +268,7 @@ export class Runtime {
       recorder: this.#recorder,
       registry: this.#registry,
       lifecycle: this.#lifecycle,
+      readModelsConfig: () => this.readModelsConfig(),
       clock,
       modelControl: config.modelControl,
       metrics: () => this.#metrics.text(),
@@ -345,6 +351,21 @@ export class Runtime {
     const settings =
       config && parseModelSettings(JSON.stringify(config), `the config of the load of '${model}'`);
     await this.#lifecycle.load(model, settings);
+  }
+
+  /**
+   * Reads `modelConfigFile` again: the new set takes the place of the old one.
+   *
+   * @throws SRV_BAD_CONFIG, also without such a file, SRV_IO; the old set is served on then
+   */
+  async readModelsConfig(): Promise<void> {
+    if (this.config.modelConfigFile === undefined) {
+      throw new ServingError(
+        'SRV_BAD_CONFIG',
+        'there is no models.config to read: model_config_file is not set',
+      );
+    }
+    await this.#source.readConfigAgain();
   }
 
   /** Unloads all versions of a model, until it is loaded by `load` or a request. Waits for its running requests. */

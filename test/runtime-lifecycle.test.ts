@@ -344,6 +344,11 @@ test('a models.config that is read again takes the place of the old set', async 
     runtime.listModels().map(({ name }) => name),
     ['b', 'c'],
   );
+  writeFileSync(file, config('c'));
+  await runtime.readModelsConfig();
+  await until('it is read on request', () => ready().join() === 'c');
+  writeFileSync(file, 'config {');
+  await assert.rejects(runtime.readModelsConfig(), { code: 'SRV_BAD_CONFIG' });
 });
 
 test('with on_first_use a model is loaded by the first request for it, once for all that come meanwhile', async (t) => {

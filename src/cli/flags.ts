@@ -22,7 +22,7 @@ const ownFlags: readonly Flag[] = [
     group: 'Models',
     isRepeatable: true,
     description:
-      'A model to serve: model.onnx, a directory that holds one, or <name>/<version>/model.onnx; Triton and Paddle Serving directories too. Repeat it for more models (default: what lies in ./models).',
+      'A model to serve: model.onnx, a directory that holds one, or <name>/<version>/model.onnx; Triton and Paddle Serving directories too; or the address of one (http, https, ftp, webhdfs, s3, oss). Repeat it for more models (default: what lies in ./models).',
   },
   {
     outside: 'name',

@@ -78,7 +78,11 @@ export const runtimeSchema = Type.Object(
     models: Type.Array(
       Type.Object(
         {
-          path: Type.String({ minLength: 1, path: true, description: 'A model file or directory.' }),
+          path: Type.String({
+            minLength: 1,
+            path: true,
+            description: 'A model file or directory, or the address of one.',
+          }),
           name: Type.Optional({
             ...modelNameSchema,
             description: 'The name to serve it under; absent: that of its place.',
@@ -90,7 +94,7 @@ export const runtimeSchema = Type.Object(
         default: [],
         group: 'Models',
         description:
-          'The models to serve, each on its own: a .onnx file, a directory that holds one, a directory of version directories, or a Triton or Paddle Serving model directory.',
+          'The models to serve, each on its own: a .onnx file, a directory that holds one, a directory of version directories, or a Triton or Paddle Serving model directory. An address (http, https, ftp, webhdfs, s3, oss) of a file, an archive or a directory with a fluid_time_file is fetched, and fetched anew when it changes.',
       },
     ),
     modelRepository: Type.Optional(

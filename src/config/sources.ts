@@ -58,7 +58,7 @@ export function readFileValues(file: string, given: Map<string, Given>, problems
   const names = values.name === undefined ? undefined : textList(values.name);
   if (models && given.has('models')) problems.push(`model in ${file}: give either model or models`);
   else {
-    const relative = models?.map((path) => resolve(base, path));
+    const relative = models?.map((path) => placeIn(base, path));
     readModels(relative, names, (key) => `${key} in ${file}`, given, problems);
   }
 }
@@ -93,10 +93,15 @@ function parseConfigFile(file: string): Record<string, unknown> {
   return values;
 }
 
+/** A path relative to a directory; an address stays what it is. */
+function placeIn(base: string, place: string): string {
+  return /^[a-z][a-z\d+.-]+:\/\//i.test(place) ? place : resolve(base, place);
+}
+
 /** A value of a file: typed already, but paths are relative to the file, and a list may be written as text. */
 function fileValue(schema: Setting['schema'], value: unknown, base: string): unknown {
   if (schema.path && typeof value === 'string' && value !== '') {
-    return schema.mayBeUrl && /^[a-z][a-z\d+.-]+:\/\//i.test(value) ? value : resolve(base, value);
+    return schema.mayBeUrl ? placeIn(base, value) : resolve(base, value);
   }
   if (schema.type !== 'array') return value;
   if (schema.group === 'Models')
@@ -105,9 +110,9 @@ function fileValue(schema: Setting['schema'], value: unknown, base: string): unk
 }
 
 function fileModel(item: unknown, base: string): unknown {
-  if (typeof item === 'string' && item !== '') return { path: resolve(base, item) };
+  if (typeof item === 'string' && item !== '') return { path: placeIn(base, item) };
   return isKeyed(item) && typeof item.path === 'string' && item.path !== ''
-    ? { ...item, path: resolve(base, item.path) }
+    ? { ...item, path: placeIn(base, item.path) }
     : item;
 }
 

@@ -56,8 +56,9 @@ export function doneFilePath({ remotePath, remoteDonefileName }: MonitorConfig):
 export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext): Promise<FetchedModel> {
   const { config, store, place, signal, heard } = context;
   const donePath = doneFilePath(config);
-  const doneText = (await fetchText(donePath, context)) ?? '';
   const remote = await chooseRemote(context);
+  // A model that is its own done file is no text.
+  const doneText = donePath === remote.path ? '' : ((await fetchText(donePath, context)) ?? '');
   const label = store.label + remote.path;
 
   const before = await store.stampOf(remote.path, { signal, onAnswer: heard });

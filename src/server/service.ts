@@ -264,6 +264,12 @@ export interface InferenceService {
   /** Unloads all versions of a model, until it is loaded by request. Waits for its running requests. */
   unloadModel(name: string): Promise<void>;
   /**
+   * Reads `model_config_file` again: the new set takes the place of the old one. The loads that follow are not awaited.
+   *
+   * @throws SRV_MODEL_CONTROL_OFF, SRV_BAD_CONFIG, SRV_IO; the old set is served on then
+   */
+  readModelsConfig(): Promise<void>;
+  /**
    * Puts the version that served before in the place of the one that serves.
    *
    * @returns the version that serves now

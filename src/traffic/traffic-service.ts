@@ -183,6 +183,10 @@ export class TrafficService implements SplitService {
     this.#models.setLabels(name, changes);
   }
 
+  readModelsConfig(): Promise<void> {
+    return this.#models.readModelsConfig();
+  }
+
   rollbackModel(name: string): Promise<number> {
     return this.#models.rollbackModel(name);
   }

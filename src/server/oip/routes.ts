@@ -83,6 +83,10 @@ function addRepositoryRoutes(add: AddRoute, service: InferenceService): void {
     await service.unloadModel((params as ModelParams).model);
     return '';
   });
+  add('POST', '/v2/repository/config/reload', async () => {
+    await service.readModelsConfig();
+    return '';
+  });
   add('POST', '/v2/repository/models/:model/rollback', async ({ params }) => {
     const { model } = params as ModelParams;
     return { name: model, version: String(await service.rollbackModel(model)) };

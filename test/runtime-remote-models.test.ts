@@ -1,0 +1,109 @@
+/** Models that are given by their address. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { writeOnnxModel } from '../src/model/onnx-writer.js';
+import { openRuntime, type Runtime } from '../src/runtime.js';
+import { tensor } from '../src/tensor/tensor.js';
+import { makeDirectory, placeModel, removeDirectory, scaleModel } from './support/test-models.js';
+import { until } from './support/until.js';
+
+async function factor(runtime: Runtime, model: string): Promise<number> {
+  const { outputs } = await runtime.infer(model, { x: tensor('FP32', [1, 4], [1, 1, 1, 1]) });
+  return Number(outputs.y!.data[0]);
+}
+
+/** A web server with one file, which a test may replace. */
+async function serveFile(
+  t: TestContext,
+  path: string,
+): Promise<{ url: string; put(bytes: Uint8Array): void }> {
+  let body = Buffer.alloc(0);
+  const server = createServer((request, reply) => {
+    if (request.url !== path) {
+      reply.writeHead(404).end();
+      return;
+    }
+    const etag = `"${createHash('sha256').update(body).digest('hex')}"`;
+    reply.writeHead(200, { etag, 'content-length': body.length });
+    reply.end(request.method === 'HEAD' ? undefined : body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,
+    put: (bytes) => {
+      body = Buffer.from(bytes);
+    },
+  };
+}
+
+function scratch(t: TestContext): string {
+  const directory = makeDirectory('remote-models');
+  t.after(() => removeDirectory(directory));
+  return directory;
+}
+
+test('a model at a web address is fetched at the start, again when its ETag changes, and kept over a restart', async (t) => {
+  const directory = scratch(t);
+  const web = await serveFile(t, '/models/ranker.onnx');
+  web.put(writeOnnxModel(scaleModel(2)));
+  const options = { models: [{ path: web.url }], cacheDir: directory, threads: 1, reloadIntervalS: 1 };
+  const runtime = await openRuntime(options);
+  t.after(() => runtime.close());
+  assert.equal(await factor(runtime, 'ranker'), 2);
+  web.put(writeOnnxModel(scaleModel(3)));
+  await until('the new one answers', async () => (await factor(runtime, 'ranker')) === 3);
+  await runtime.close();
+  web.put(Buffer.from('this is no model'));
+  const next = await openRuntime(options);
+  t.after(() => next.close());
+  assert.equal(
+    await factor(next, 'ranker'),
+    3,
+    'what was fetched before serves at once, whatever lies there now',
+  );
+});
+
+test('a directory at an address is fetched when the stamp in it says so, under the name that was asked for', async (t) => {
+  const directory = scratch(t);
+  const store = join(directory, 'store/click');
+  const publish = (version: number): void => {
+    mkdirSync(store, { recursive: true });
+    cpSync(placeModel(join(directory, 'made'), 'm', scaleModel(version)), store, { recursive: true });
+    writeFileSync(join(store, 'fluid_time_file'), String(version));
+  };
+  publish(5);
+  const path = pathToFileURL(store).href;
+  const runtime = await openRuntime({
+    models: [{ path, name: 'ctr' }],
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+    reloadIntervalS: 1,
+  });
+  t.after(() => runtime.close());
+  assert.equal(await factor(runtime, 'ctr'), 5);
+  publish(6);
+  await until('the new one answers', async () => (await factor(runtime, 'ctr')) === 6);
+});
+
+test('an address without a model is told, and one that is none stops the start', async (t) => {
+  const directory = scratch(t);
+  const web = await serveFile(t, '/there.onnx');
+  const options = { cacheDir: directory, threads: 1 };
+  const runtime = await openRuntime({ ...options, models: [{ path: web.url.replace('there', 'nowhere') }] });
+  t.after(() => runtime.close());
+  const [status] = runtime.listModels();
+  assert.deepEqual([status?.name, status?.state], ['nowhere', 'failed']);
+  for (const path of ['http://127.0.0.1:1', 'gopher://host/model.onnx']) {
+    await assert.rejects(openRuntime({ ...options, models: [{ path }] }), { code: 'SRV_BAD_CONFIG' });
+  }
+});
