@@ -30,12 +30,13 @@ trap 'rm -rf "$out"' EXIT
 flags=(-std=c++20 -g -O1 -Wall -Wextra -fno-exceptions -fno-rtti -ffp-contract=off -pthread
   -fno-omit-frame-pointer -fno-sanitize-recover=all)
 
-objects=()
-while read -r source; do
-  object=$out/${source//\//-}.o
-  "$compiler" "${flags[@]}" -fsanitize=fuzzer-no-link,address,undefined -c "$source" -o "$object"
-  objects+=("$object")
-done < <(grep -v -e '_binding\.cc$' -e '^napi_support\.cc$' -e '^addon\.cc$' sources.txt)
+# As many compilers at a time as there are processors; names of sources are unique without their folders.
+mkdir "$out/objects"
+grep -v -e '_binding\.cc$' -e '^napi_support\.cc$' -e '^addon\.cc$' sources.txt |
+  xargs -P "$(nproc 2> /dev/null || echo 2)" -I{} bash -c \
+    '"$0" "${@:2}" -c "{}" -o "$1/$(basename "{}" .cc).o" || exit 255' \
+    "$compiler" "$out/objects" "${flags[@]}" -fsanitize=fuzzer-no-link,address,undefined
+objects=("$out"/objects/*.o)
 
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
