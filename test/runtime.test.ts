@@ -382,7 +382,11 @@ test('require gives the functions at once, and the rest with load', () => {
 test('the plugin serves under its prefix and changes nothing else of its host', async (t) => {
   const runtime = await open(t, { scale: scaleModel() });
   const host = Fastify();
-  t.after(() => host.close());
+  t.after(() => {
+    // A reply that nobody has read keeps its connection busy, and closing waits for it.
+    host.server.closeAllConnections();
+    return host.close();
+  });
   host.setErrorHandler((error: Error, _request, reply) => reply.code(418).send({ own: error.message }));
   host.setNotFoundHandler((_request, reply) => reply.code(404).send({ own: 'not here' }));
   host.post('/own', async (request) => ({ got: request.body }));
