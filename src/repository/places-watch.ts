@@ -39,13 +39,15 @@ interface Place {
  * many watches, files that are mapped in from a host.
  *
  * Polling stats a few files for each place. It is spread out over turns of the event loop, and over time so that it
- * takes at most a two-hundredth of it, however many places there are.
+ * takes at most a two-hundredth of it, however many places there are. Events make it look at their places alone.
  */
 export class PlacesWatch {
   readonly #options: PlacesWatchOptions;
   readonly #places = new Map<string, Place>();
   readonly #directories = new Map<string, string>();
   readonly #watchers = new Map<string, FSWatcher>();
+  /** Paths of which events came since the last look at such. */
+  readonly #touched = new Set<string>();
   #poll: { cancel(): void } | undefined;
   #soon: { cancel(): void } | undefined;
   #isClosed = false;
@@ -104,9 +106,9 @@ export class PlacesWatch {
   #watch(path: string): void {
     if (this.#watchers.has(path)) return;
     try {
-      const watcher = watch(path, { persistent: false }, () => this.#onEvent());
+      const watcher = watch(path, { persistent: false }, () => this.#onEvent(path));
       // A watch that breaks is replaced by polling, as one that cannot be had.
-      watcher.on('error', () => this.#unwatch(path));
+      watcher.on('error', () => this.#close(path));
       this.#watchers.set(path, watcher);
     } catch {
       // It does not exist, or there are too many: polling sees what happens.
@@ -115,15 +117,21 @@ export class PlacesWatch {
 
   #unwatch(path: string): void {
     const isUsed = [...this.#places.values()].some(({ prints }) => prints.has(path));
-    if (isUsed || this.#directories.has(path)) return;
+    if (!isUsed && !this.#directories.has(path)) this.#close(path);
+  }
+
+  #close(path: string): void {
     this.#watchers.get(path)?.close();
     this.#watchers.delete(path);
   }
 
-  #onEvent(): void {
+  #onEvent(path: string): void {
+    this.#touched.add(path);
     this.#soon ??= this.#options.clock.setTimer(() => {
       this.#soon = undefined;
-      void this.#look();
+      const touched = new Set(this.#touched);
+      this.#touched.clear();
+      void this.#look(touched);
     }, eventPauseMs);
   }
 
@@ -135,12 +143,16 @@ export class PlacesWatch {
     }, afterMs);
   }
 
-  /** @returns what it took of this thread, ms */
-  async #look(): Promise<number> {
+  /**
+   * @param touched looks at those alone that these paths belong to
+   * @returns what it took of this thread, ms
+   */
+  async #look(touched?: ReadonlySet<string>): Promise<number> {
     let tookMs = 0;
     let startedAt = performance.now();
     let files = 0;
     for (const [directory, before] of this.#directories) {
+      if (touched && !touched.has(directory)) continue;
       const now = childrenOf(directory);
       if (now === before) continue;
       this.#directories.set(directory, now);
@@ -148,6 +160,7 @@ export class PlacesWatch {
     }
     for (const place of [...this.#places.values()]) {
       if (this.#isClosed) break;
+      if (touched && !touches(touched, place)) continue;
       files += place.prints.size;
       if (files > filesAtOnce) {
         files = 0;
@@ -168,12 +181,20 @@ export class PlacesWatch {
       if (now === before) continue;
       hasChanged = true;
       prints.set(path, now);
+      // Events are those of a file, not of a name: another file that took it has to be watched anew.
+      if (inodeOf(now) !== inodeOf(before)) this.#close(path);
       this.#watch(path);
     }
     return hasChanged;
   }
 }
 
+function touches(touched: ReadonlySet<string>, { prints }: Place): boolean {
+  for (const path of touched) if (prints.has(path)) return true;
+  return false;
+}
+
+/** Inode, size and time of a file; empty where there is none. */
 function printOf(path: string): string {
   try {
     const facts = statSync(path, { throwIfNoEntry: false });
@@ -181,6 +202,10 @@ function printOf(path: string): string {
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }
+}
+
+function inodeOf(print: string): string {
+  return print.split(' ', 1)[0]!;
 }
 
 function childrenOf(directory: string): string {
