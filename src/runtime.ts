@@ -1,3 +1,4 @@
+// Longer than most files: it is the one place where everything is wired, and the embedder's door to all of it.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Batcher } from './batching/batcher.js';

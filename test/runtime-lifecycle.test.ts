@@ -241,6 +241,20 @@ test('with resource_first the old version makes room before the new one is loade
   assert.ok(runtime.isReady);
 });
 
+test('with resource_first versions that stay wanted are not unloaded for another one', async (t) => {
+  const models = { other: scaleModel(7) };
+  const { repository, factor, runtime } = await open(t, models, { reload: 'resource_first' });
+  const directory = join(repository, 'm');
+  mkdirSync(directory);
+  writeFileSync(join(directory, 'model.json'), '{"version_policy": "all"}');
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  publish(repository, 'm', 2, scale(2));
+  await until('the second one is served', async () => (await factor('m').catch(() => 0)) === 2);
+  assert.equal(await factor('m', 1), 1);
+  assert.match(await runtime.metrics(), /onnx_serving_unloads_total 0/);
+});
+
 test('a delta of a table is used as soon as its manifest is there, with the session of before', async (t) => {
   const dim = 2;
   const { repository, runtime, directory } = await open(t);

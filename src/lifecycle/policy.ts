@@ -70,6 +70,16 @@ export function obsoleteVersions<Held extends HeldVersion>(
   return ready.some(isWanted) ? ready.filter((one) => !isWanted(one)) : [];
 }
 
+/** The held versions that may go before `toLoad` are loaded: all but those that are announced as they are. */
+export function staleVersions<Held extends HeldVersion>(
+  announced: readonly AnnouncedVersion[],
+  toLoad: readonly AnnouncedVersion[],
+  held: readonly Held[],
+): readonly Held[] {
+  const staying = announced.filter((one) => !toLoad.includes(one));
+  return held.filter((version) => !staying.some((one) => isSame(one, version)));
+}
+
 function isSame(a: AnnouncedVersion, b: AnnouncedVersion): boolean {
   return a.version === b.version && isSameState(a.fingerprint, b.fingerprint);
 }

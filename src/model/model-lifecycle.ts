@@ -1,14 +1,18 @@
 /**
  * The life of models: what ought to be served, loaded and unloaded without a caller noticing, whatever fails.
  *
+ * Longer than most files: every change moves versions between the registry, those that are kept and those that are
+ * dormant, which must agree after each. What can be decided without them is in lifecycle/.
+ *
  * Changes of one model go one after the other; each takes the newest that was announced, so of a flood of versions
  * only the last is loaded.
  */
 import type { Clock } from '../batching/clock.js';
 import type { ModelSettings } from '../config/model-settings.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
-import { type Fingerprint, isSameState, obsoleteVersions, versionsToLoad } from '../lifecycle/policy.js';
-import { retryPauseMs } from '../lifecycle/retry.js';
+import { chooseEvictions } from '../lifecycle/eviction.js';
+import { LoadFailures } from '../lifecycle/load-failures.js';
+import { type Fingerprint, obsoleteVersions, staleVersions, versionsToLoad } from '../lifecycle/policy.js';
 import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
@@ -16,6 +20,7 @@ import { noteConfiguration, reportWaitingLabels } from './configuration-notes.js
 import type { ModelLoader } from './model-loader.js';
 import type { ModelRegistry } from './model-registry.js';
 import { ModelVersion } from './model-version.js';
+import { RequestedState } from './requested-state.js';
 import type { TableUpkeep } from './table-upkeep.js';
 
 /** What a lifecycle works with. */
@@ -63,29 +68,6 @@ interface Announced {
   readonly fingerprint: Fingerprint;
 }
 
-interface Failure {
-  readonly fingerprint: Fingerprint;
-  readonly failures: number;
-  readonly mayRetryAt: number;
-}
-
-/** The name of what a lifecycle keeps in the state. */
-const statePart = 'models';
-
-interface KeptState {
-  /** Models that were unloaded by request. */
-  readonly unloaded: readonly string[];
-  /** Digests of contents that were rolled back from, by model. */
-  readonly rejected: Readonly<Record<string, readonly string[]>>;
-  /** Settings given with a load, by model. */
-  readonly settings: Readonly<Record<string, ModelSettings>>;
-}
-
-function keptState(value: unknown): KeptState {
-  const { unloaded = [], rejected = {}, settings = {} } = (value ?? {}) as Partial<KeptState>;
-  return { unloaded, rejected, settings };
-}
-
 /** Versions of a model that are over and still listed. */
 const listedOver = 5;
 
@@ -105,17 +87,10 @@ export class ModelLifecycle {
   readonly #announced = new Map<string, readonly RepositoryEntry[] | undefined>();
   /** The last change of each model: they go one after the other. */
   readonly #changes = new Map<string, Promise<unknown>>();
-  /** The last failure of each version that is not served. */
-  readonly #failures = new Map<string, Failure>();
-  readonly #timers = new Map<string, { cancel(): void }>();
-  /** Contents that were rolled back from, by model. */
-  readonly #rejected = new Map<string, Set<string>>();
+  readonly #failures: LoadFailures;
+  readonly #requested: RequestedState;
   /** Versions that stay loaded behind those that are served, the one that served last first. */
   readonly #kept = new Map<string, readonly ModelVersion[]>();
-  /** Settings given with a load, which win over those of the files. */
-  readonly #overrides = new Map<string, ModelSettings>();
-  /** Models that were unloaded by request: a source does not bring them back. */
-  readonly #unloaded = new Set<string>();
   /** Models that are not loaded, and are with the next request for them. */
   readonly #dormant = new Set<string>();
   readonly #counts = {
@@ -128,14 +103,14 @@ export class ModelLifecycle {
     firstUseSeconds: 0,
   };
   #nextId = 1;
-  #isClosed = false;
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
-    const kept = keptState(options.state.get(statePart));
-    for (const name of kept.unloaded) this.#unloaded.add(name);
-    for (const [name, digests] of Object.entries(kept.rejected)) this.#rejected.set(name, new Set(digests));
-    for (const [name, settings] of Object.entries(kept.settings)) this.#overrides.set(name, settings);
+    this.#requested = new RequestedState(options.state);
+    this.#failures = new LoadFailures(options.clock, (name) => {
+      if (this.#requested.unloaded.has(name)) return;
+      void this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
+    });
   }
 
   get counts(): LifecycleCounts {
@@ -182,7 +157,7 @@ export class ModelLifecycle {
    */
   async announce(name: string, entries: readonly RepositoryEntry[] | undefined): Promise<void> {
     this.#announced.set(name, entries);
-    if (this.#unloaded.has(name)) {
+    if (this.#requested.unloaded.has(name)) {
       this.#options.logger.info({ model: name }, `model ${name} stays unloaded, as was asked for`);
       return;
     }
@@ -210,11 +185,11 @@ export class ModelLifecycle {
         );
       }
       this.#announced.set(name, entries);
-      this.#unloaded.delete(name);
-      this.#rejected.delete(name);
-      if (settings) this.#overrides.set(name, settings);
-      else this.#overrides.delete(name);
-      this.#keepState();
+      this.#requested.unloaded.delete(name);
+      this.#requested.rejected.delete(name);
+      if (settings) this.#requested.settings.set(name, settings);
+      else this.#requested.settings.delete(name);
+      this.#requested.keep();
       await this.#follow(name, true);
     });
   }
@@ -230,10 +205,10 @@ export class ModelLifecycle {
       if (!registry.has(name)) {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
       }
-      this.#unloaded.add(name);
+      this.#requested.unloaded.add(name);
+      this.#requested.keep();
       this.#dormant.delete(name);
-      this.#keepState();
-      this.#forgetFailures(name);
+      this.#failures.forget(name);
       const kept = this.#kept.get(name) ?? [];
       this.#kept.delete(name);
       await Promise.all([...registry.versionsOf(name), ...kept].map((version) => this.#unload(version)));
@@ -257,14 +232,13 @@ export class ModelLifecycle {
       if (!registry.has(name)) {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to roll back '${name}': unknown model`);
       }
-      const rejected = this.#rejected.get(name) ?? new Set();
+      const rejected = this.#requested.rejectedOf(name);
       const target =
         this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint.content)) ??
         (await this.#loadOlder(name, current, rejected));
       for (const one of current) rejected.add(one.fingerprint.content);
-      this.#rejected.set(name, rejected);
       rejected.delete(target.fingerprint.content);
-      this.#keepState();
+      this.#requested.keep();
       this.#serve(target);
       await this.#retire(current.filter((one) => one !== target));
       this.#counts.rolledBack += 1;
@@ -322,8 +296,7 @@ export class ModelLifecycle {
 
   /** Tries nothing again from now on; idempotent. */
   close(): void {
-    this.#isClosed = true;
-    for (const timer of this.#timers.values()) timer.cancel();
+    this.#failures.close();
   }
 
   /** Loads what is announced and lacks, then unloads what it replaced. */
@@ -337,18 +310,20 @@ export class ModelLifecycle {
     }
     noteConfiguration(name, entries ?? [], registry, this.#options.logger);
     const announced = entries && (await this.#announcedOf(name, entries));
-    const rejected = this.#rejected.get(name) ?? new Set();
+    const rejected = this.#requested.rejectedOf(name);
     const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
       isForced,
       rejected,
-      mayRetry: ({ version, fingerprint }) => this.#mayTry(`${name}\n${version}`, fingerprint),
+      mayRetry: (one) => this.#failures.mayTry({ name, ...one }),
     });
     const fallback = toLoad.length === 0 ? await this.#fallback(name, entries, rejected) : undefined;
-    const before = registry.versionsOf(name);
-    if (order === 'resource_first' && toLoad.length > 0) {
-      await Promise.all(before.map((version) => this.#unload(version)));
-    }
     const loads = fallback ? [fallback] : toLoad;
+    const before = registry.versionsOf(name);
+    if (order === 'resource_first' && loads.length > 0) {
+      const stale = staleVersions(announced ?? [], loads, [...before, ...(this.#kept.get(name) ?? [])]);
+      this.#kept.delete(name);
+      await Promise.all(stale.map((version) => this.#unload(version)));
+    }
     const results = await Promise.allSettled(loads.map((one) => this.#load(one)));
     if (loads.length > 0) reportWaitingLabels(name, registry, this.#options.logger);
     const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
@@ -386,15 +361,6 @@ export class ModelLifecycle {
     return newest;
   }
 
-  #keepState(): void {
-    const rejected = [...this.#rejected].filter(([, contents]) => contents.size > 0);
-    this.#options.state.set(statePart, {
-      unloaded: [...this.#unloaded],
-      rejected: Object.fromEntries(rejected.map(([name, contents]) => [name, [...contents]])),
-      settings: Object.fromEntries(this.#overrides),
-    } satisfies KeptState);
-  }
-
   /** Versions that are over stay listed for a while, for operators; the number of a model's versions has no end. */
   #dropOld(name: string, announced: readonly Announced[]): void {
     const { registry } = this.#options;
@@ -407,7 +373,7 @@ export class ModelLifecycle {
   }
 
   async #announcedOf(name: string, entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
-    const settings = this.#overrides.get(name);
+    const settings = this.#requested.settings.get(name);
     const wanted = entries.flatMap((entry) =>
       entry.error === undefined && entry.wanted
         ? [settings ? { ...entry, settings: { ...entry.settings, ...settings } } : entry]
@@ -442,7 +408,7 @@ export class ModelLifecycle {
       throw error;
     }
     this.#counts.loaded += 1;
-    this.#failures.delete(keyOf(version));
+    this.#failures.clear(version.name, version.version);
     this.#dormant.delete(entry.name);
     version.lastUsedAt = clock.now();
     this.#serve(version);
@@ -484,25 +450,24 @@ export class ModelLifecycle {
     for (const version of new Set(loaded)) {
       byName.set(version.name, [...(byName.get(version.name) ?? []), version]);
     }
-    const bytesOf = (versions: readonly ModelVersion[]): number =>
-      versions.reduce((sum, { served }) => sum + (served?.prepared.fileBytes ?? 0), 0);
-    let bytes = bytesOf([...byName.values()].flat());
-    const lastUse = (versions: readonly ModelVersion[]): number =>
-      Math.max(...versions.map(({ lastUsedAt }) => lastUsedAt));
-    const oldestFirst = [...byName].toSorted(([, a], [, b]) => lastUse(a) - lastUse(b));
-    for (const [name, versions] of oldestFirst) {
-      if (bytes <= memoryLimitBytes) return;
-      const stays = versions.some(({ leases, entry }) => leases.count > 0 || entry.settings.pinned);
-      if (stays || name === newest) continue;
-      bytes -= bytesOf(versions);
+    const models = [...byName].map(([name, versions]) => ({
+      name,
+      bytes: versions.reduce((sum, { served }) => sum + (served?.prepared.fileBytes ?? 0), 0),
+      lastUsedAt: Math.max(...versions.map(({ lastUsedAt }) => lastUsedAt)),
+      stays:
+        name === newest ||
+        versions.some(({ leases, entry }) => leases.count > 0 || entry.settings.pinned === true),
+    }));
+    const { names, bytesLeft } = chooseEvictions(models, memoryLimitBytes);
+    for (const name of names) {
       this.#counts.evicted += 1;
       logger.info({ model: name }, `model ${name} makes room; the next request for it loads it again`);
       // Not awaited: a change of one model that waits for that of another could wait for itself.
       void this.#change(name, () => this.#putToSleep(name)).catch(() => undefined);
     }
-    if (bytes > memoryLimitBytes) {
+    if (bytesLeft > memoryLimitBytes) {
       logger.warn(
-        `loaded models have ${bytes} bytes, more than the limit of ${memoryLimitBytes}: the others are busy or pinned`,
+        `loaded models have ${bytesLeft} bytes, more than the limit of ${memoryLimitBytes}: they are busy or pinned`,
       );
     }
   }
@@ -579,58 +544,22 @@ export class ModelLifecycle {
   async #remove(name: string): Promise<void> {
     const kept = this.#kept.get(name) ?? [];
     this.#kept.delete(name);
-    this.#rejected.delete(name);
-    this.#overrides.delete(name);
     this.#dormant.delete(name);
-    this.#keepState();
-    this.#forgetFailures(name);
+    this.#requested.forget(name);
+    this.#failures.forget(name);
     await Promise.all(kept.map((version) => this.#unload(version)));
     this.#options.registry.remove(name);
     this.#options.logger.info({ model: name }, 'its place is gone; the model is not known any more');
   }
 
-  #mayTry(key: string, fingerprint: Fingerprint): boolean {
-    const failure = this.#failures.get(key);
-    if (!failure || !isSameState(failure.fingerprint, fingerprint)) return true;
-    return failure.mayRetryAt <= this.#options.clock.now();
-  }
-
-  #noteFailure(version: ModelVersion, reason: ServingError): void {
-    const key = keyOf(version);
-    const before = this.#failures.get(key);
-    const isSame = before && isSameState(before.fingerprint, version.fingerprint);
-    const failures = isSame ? before.failures + 1 : 1;
-    const isLasting = lastingCodes.includes(reason.code) || !this.#options.retries;
-    const pauseMs = isLasting ? Number.POSITIVE_INFINITY : retryPauseMs(failures);
-    this.#failures.set(key, {
-      fingerprint: version.fingerprint,
-      failures,
-      mayRetryAt: this.#options.clock.now() + pauseMs,
-    });
-    if (isLasting || this.#isClosed) return;
-    const { name } = version;
-    this.#timers.get(key)?.cancel();
-    this.#timers.set(
-      key,
-      this.#options.clock.setTimer(() => {
-        this.#timers.delete(key);
-        if (this.#isClosed || this.#unloaded.has(name)) return;
-        void this.#change(name, () => this.#follow(name, false)).catch(() => undefined);
-      }, pauseMs),
-    );
-    this.#options.logger.warn(
-      { model: name, version: version.version, failures },
+  #noteFailure(version: ModelVersion, { code }: ServingError): void {
+    const { retries, logger } = this.#options;
+    const { failures, pauseMs } = this.#failures.note(version, !retries || lastingCodes.includes(code));
+    if (!Number.isFinite(pauseMs)) return;
+    logger.warn(
+      { model: version.name, version: version.version, failures },
       `loading it is tried again in ${pauseMs / 1000} s`,
     );
-  }
-
-  #forgetFailures(name: string): void {
-    for (const key of [...this.#failures.keys()]) {
-      if (!key.startsWith(`${name}\n`)) continue;
-      this.#failures.delete(key);
-      this.#timers.get(key)?.cancel();
-      this.#timers.delete(key);
-    }
   }
 
   async #change(name: string, change: () => Promise<void>): Promise<void> {
@@ -643,8 +572,4 @@ export class ModelLifecycle {
       if (this.#changes.get(name) === after) this.#changes.delete(name);
     }
   }
-}
-
-function keyOf({ name, version }: ModelVersion): string {
-  return `${name}\n${version}`;
 }

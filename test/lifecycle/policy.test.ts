@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { obsoleteVersions, versionsToLoad } from '../../src/lifecycle/policy.js';
+import { obsoleteVersions, staleVersions, versionsToLoad } from '../../src/lifecycle/policy.js';
 import { retryPauseMs } from '../../src/lifecycle/retry.js';
 import type { VersionState } from '../../src/lifecycle/version.js';
 
@@ -43,6 +43,13 @@ test('nothing is unloaded before something that ought to be served is', () => {
   assert.deepEqual(obsoleteVersions([version(2)], [old, held(2, 'ready')], none), [old]);
   assert.deepEqual(obsoleteVersions([], [old], none), []);
   assert.deepEqual(obsoleteVersions([version(2)], [old, held(2, 'ready')], new Set(['content 2'])), []);
+});
+
+test('what may go before a load is all but what is announced as it is and not loaded anew', () => {
+  const [one, two, three] = [version(1), version(2), version(3)];
+  const there = [held(1, 'ready'), held(2, 'ready'), held(3, 'ready', 'old'), held(0, 'ready')];
+  assert.deepEqual(numbers(staleVersions([one, two, three], [three], there)), [3, 0]);
+  assert.deepEqual(numbers(staleVersions([one, two, three], [one, two, three], there)), [1, 2, 3, 0]);
 });
 
 test('a model whose place is gone is unloaded, whatever state its versions are in', () => {

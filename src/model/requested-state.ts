@@ -1,0 +1,54 @@
+import type { ModelSettings } from '../config/model-settings.js';
+import type { StateStore } from '../lifecycle/state-file.js';
+
+/** The name of the part of the state. */
+const part = 'models';
+
+interface Kept {
+  readonly unloaded: readonly string[];
+  readonly rejected: Readonly<Record<string, readonly string[]>>;
+  readonly settings: Readonly<Record<string, ModelSettings>>;
+}
+
+/** What was asked for of models at run time, and outlives the process by `keep`. */
+export class RequestedState {
+  /** Models that were unloaded: a source does not bring them back. */
+  readonly unloaded: Set<string>;
+  /** Contents that were rolled back from, by model. */
+  readonly rejected: Map<string, Set<string>>;
+  /** Settings given with a load, which win over those of the files, by model. */
+  readonly settings: Map<string, ModelSettings>;
+  readonly #store: StateStore;
+
+  constructor(store: StateStore) {
+    this.#store = store;
+    const { unloaded = [], rejected = {}, settings = {} } = (store.get(part) ?? {}) as Partial<Kept>;
+    this.unloaded = new Set(unloaded);
+    this.rejected = new Map(Object.entries(rejected).map(([name, contents]) => [name, new Set(contents)]));
+    this.settings = new Map(Object.entries(settings));
+  }
+
+  /** The contents that a model was rolled back from; they may be added to. */
+  rejectedOf(name: string): Set<string> {
+    const rejected = this.rejected.get(name) ?? new Set();
+    this.rejected.set(name, rejected);
+    return rejected;
+  }
+
+  /** A model is gone, with what was asked of it. */
+  forget(name: string): void {
+    this.rejected.delete(name);
+    this.settings.delete(name);
+    this.keep();
+  }
+
+  /** Writes what has changed. */
+  keep(): void {
+    const rejected = [...this.rejected].filter(([, contents]) => contents.size > 0);
+    this.#store.set(part, {
+      unloaded: [...this.unloaded],
+      rejected: Object.fromEntries(rejected.map(([name, contents]) => [name, [...contents]])),
+      settings: Object.fromEntries(this.settings),
+    } satisfies Kept);
+  }
+}
