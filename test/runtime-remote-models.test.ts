@@ -103,6 +103,10 @@ test('an address without a model is told, and one that is none stops the start',
   t.after(() => runtime.close());
   const [status] = runtime.listModels();
   assert.deepEqual([status?.name, status?.state], ['nowhere', 'failed']);
+  assert.equal(
+    status?.reason,
+    `${web.url.replace('there', 'nowhere')} has not been fetched yet; the log says why.`,
+  );
   for (const path of ['http://127.0.0.1:1', 'gopher://host/model.onnx']) {
     await assert.rejects(openRuntime({ ...options, models: [{ path }] }), { code: 'SRV_BAD_CONFIG' });
   }

@@ -557,6 +557,12 @@ export interface ModelOption {
   readonly name?: string | undefined;
 }
 
+/** A model that has a place of this machine, though it may have to be fetched to it. */
+export interface PlacedModel extends ModelOption {
+  /** Where it is fetched from, without secrets; absent for one that lies here. */
+  readonly address?: string;
+}
+
 /** The runtime's settings as an embedder gives them: all optional, `undefined` means the default. */
 export type RuntimeOptions = Omit<Options<RuntimeConfig>, 'models' | 'monitors'> & {
   readonly models?: readonly ModelOption[] | undefined;

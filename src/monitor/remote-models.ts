@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import { basename, join, posix } from 'node:path';
 import { checkMonitorOptions, type MonitorConfig } from '../config/monitor-settings.js';
-import type { ModelOption } from '../config/schema.js';
+import type { ModelOption, PlacedModel } from '../config/schema.js';
 import { ServingError } from '../errors.js';
 import { maskedUrl } from '../remote/masked-url.js';
 
 /** What becomes of the models of a configuration. */
 export interface PlacedModels {
   /** All of them, each at a place of this machine. */
-  readonly models: readonly ModelOption[];
+  readonly models: readonly PlacedModel[];
   /** What brings those that lie elsewhere. */
   readonly monitors: readonly MonitorConfig[];
 }
@@ -40,7 +40,8 @@ export function placeModels(
     if (!isAddress(model.path)) return model;
     const monitor = monitorOf(model, options);
     monitors.push(monitor);
-    return { path: join(monitor.localPath, monitor.localModelName), name: monitor.localModelName };
+    const { localPath, localModelName: name } = monitor;
+    return { path: join(localPath, name), name, address: maskedUrl(model.path) };
   });
   return { models: placed, monitors };
 }

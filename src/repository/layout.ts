@@ -7,7 +7,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { type ModelSettings, readModelSettings } from '../config/model-settings.js';
-import type { ModelOption } from '../config/schema.js';
+import type { PlacedModel } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import { explainForeignFormat } from './foreign-format.js';
 import { readModelsConfig } from './models-config.js';
@@ -60,6 +60,8 @@ export interface BrokenEntry {
 /** What is said of a model elsewhere than in its directory; it wins over what its directory says. */
 export interface PlaceOptions {
   readonly name?: string | undefined;
+  /** Where it is fetched from; absent for one that lies here. */
+  readonly address?: string | undefined;
   readonly policy?: VersionPolicy | undefined;
   /** Absent or empty: the labels of its directory. */
   readonly labels?: Readonly<Record<string, number>> | undefined;
@@ -105,11 +107,11 @@ export async function findRepositoryModels(directory: string): Promise<Repositor
  * valid or two models have the same name, naming both paths.
  */
 export async function findAllModels(places: {
-  readonly models: readonly ModelOption[];
+  readonly models: readonly PlacedModel[];
   readonly modelRepository?: string | undefined;
   readonly modelConfigFile?: string | undefined;
 }): Promise<RepositoryEntry[]> {
-  const named = await inOrder(places.models, ({ path, name }) => findOrExplain(path, { name }));
+  const named = await inOrder(places.models, ({ path, ...options }) => findOrExplain(path, options));
   const configured = places.modelConfigFile === undefined ? [] : await findConfigured(places.modelConfigFile);
   const found = places.modelRepository === undefined ? [] : await findChildren(places.modelRepository);
   return joinPlaces([...named, ...configured, ...found]);
@@ -139,8 +141,18 @@ export async function findOrExplain(path: string, options: PlaceOptions): Promis
   } catch (error) {
     if (!(error instanceof ServingError)) throw error;
     const directory = resolve(path);
-    return [{ name: options.name ?? nameOfPlace(directory), directory, error }];
+    return [
+      { name: options.name ?? nameOfPlace(directory), directory, error: withAddress(error, options.address) },
+    ];
   }
+}
+
+/** What has not been fetched is not there: the place in the cache would tell nobody anything. */
+function withAddress(error: ServingError, address: string | undefined): ServingError {
+  if (address === undefined || error.code !== 'SRV_IO') return error;
+  return new ServingError('SRV_MODEL_NOT_READY', `${address} has not been fetched yet; the log says why.`, {
+    cause: error,
+  });
 }
 
 /** A name is one model's: two places that claim it are a mistake that no order can settle. */

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import type { Clock } from '../batching/clock.js';
-import type { ModelOption } from '../config/schema.js';
+import type { PlacedModel } from '../config/schema.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
 import { newestChangeIn, settingsFilesIn, tablesOf } from './fingerprint.js';
@@ -23,7 +23,7 @@ export const completeMarker = '_SUCCESS';
 
 /** What a source works with. */
 export interface ModelSourceOptions {
-  readonly models: readonly ModelOption[];
+  readonly models: readonly PlacedModel[];
   readonly modelRepository: string | undefined;
   /** A `models.config`, read again every `configPollMs` ms; 0: only at the start. */
   readonly modelConfigFile: string | undefined;
@@ -92,7 +92,7 @@ export class ModelSource {
     for (const { path } of [...models, ...configured]) this.#watchPlace(path, []);
     for (const path of children) this.#watchPlace(path, []);
     const found = await this.#findAll();
-    for (const { path, name } of models) this.#addPlace(path, 'by option', { name }, found);
+    for (const { path, ...options } of models) this.#addPlace(path, 'by option', options, found);
     for (const { path, options } of configured) this.#addPlace(path, 'by file', options, found);
     for (const path of children) this.#addPlace(path, 'by repository', {}, found);
     for (const name of namesOf(found)) announce(name, ofName(found, name));
