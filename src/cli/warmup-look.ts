@@ -1,11 +1,11 @@
 /** `warmup show` and `warmup verify`: what files of requests hold, and whether a model answers them. */
 import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
+import { isAddress } from '../config/place.js';
 import { errorToData, messageOf, ServingError } from '../errors.js';
 import type { NamedTensor } from '../server/service.js';
 import type { Signature, Tensor, TensorSpec } from '../tensor/tensor.js';
 import { formatOf, readRequests } from '../warmup/read-requests.js';
-import { isUrl } from '../warmup/remote-file.js';
 import { placeText, tensorsOf, type WarmUpRequest } from '../warmup/request.js';
 import { durationText, tensorText } from './table-text.js';
 import { wholeNumber } from './warmup-make.js';
@@ -97,7 +97,7 @@ function jsonOf({ place, content, outputs }: WarmUpRequest): string {
 
 /** How a file of one binary body is posted as it is. */
 async function curlHint(place: string): Promise<string[]> {
-  if (isUrl(place) || formatOf(place) !== 'binary') return [];
+  if (isAddress(place) || formatOf(place) !== 'binary') return [];
   const bytes = await readFile(place);
   if (bytes[0] !== 0x7b) return [];
   const { bodySpans } = await import('../warmup/body-file.js');

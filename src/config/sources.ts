@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { messageOf, ServingError } from '../errors.js';
+import { placeIn } from './place.js';
 import { isKeyed } from './problems.js';
 import { type Setting, settings } from './schema.js';
 import { didYouMean } from './suggest.js';
@@ -91,11 +92,6 @@ function parseConfigFile(file: string): Record<string, unknown> {
     throw new ServingError('SRV_BAD_CONFIG', `The configuration file ${file} holds no keys.`);
   }
   return values;
-}
-
-/** A path relative to a directory; an address stays what it is. */
-function placeIn(base: string, place: string): string {
-  return /^[a-z][a-z\d+.-]+:\/\//i.test(place) ? place : resolve(base, place);
 }
 
 /** A value of a file: typed already, but paths are relative to the file, and a list may be written as text. */

@@ -1,13 +1,13 @@
 /** Where the requests of a version's warm-up come from, and what is run where there are none. */
 import { access } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { EmbeddingSettings } from '../config/embedding-settings.js';
+import { isAddress, placeIn } from '../config/place.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { errorToData, messageOf, ServingError } from '../errors.js';
 import type { ModelEntry } from '../repository/layout.js';
 import type { Signature, Tensor } from '../tensor/tensor.js';
 import { joinRequests, type ReadRequestsOptions, readRequests } from '../warmup/read-requests.js';
-import { isUrl } from '../warmup/remote-file.js';
 import type { WarmUpRequests } from '../warmup/request.js';
 import { sampleFile } from '../warmup/sample-file.js';
 import { tfWarmUpFile } from '../warmup/tf-serving.js';
@@ -89,12 +89,12 @@ async function declaredSources(entry: ModelEntry, config: RuntimeConfig): Promis
   const own = entry.settings.warmUpDataPath;
   if (own !== undefined) {
     for (const place of [own].flat()) {
-      sources.push(isUrl(place) ? fill(place) : resolve(entry.directory, fill(place)));
+      sources.push(placeIn(entry.directory, fill(place)));
     }
   } else if (config.warmUpDataPath !== undefined) {
     const place = fill(config.warmUpDataPath);
     // Named for every model, it need not be there for each of them.
-    const isOptional = config.warmUpDataPath.includes('{model}') && !isUrl(place);
+    const isOptional = config.warmUpDataPath.includes('{model}') && !isAddress(place);
     if (!isOptional || (await exists(place))) sources.push(place);
   }
   const ofTensorFlow = join(dirname(entry.modelFile), tfWarmUpFile);

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { basename, join, posix } from 'node:path';
 import { checkMonitorOptions, type MonitorConfig } from '../config/monitor-settings.js';
+import { isAddress } from '../config/place.js';
 import type { ModelOption, PlacedModel } from '../config/schema.js';
 import { ServingError } from '../errors.js';
 import { maskedUrl } from '../remote/masked-url.js';
@@ -18,11 +19,6 @@ export interface PlacedModels {
 const aloneEndings = ['.onnx', '.tar', '.tar.gz', '.tgz', '.zip'];
 /** The file in a remote directory that its publisher writes last. */
 const doneFile = 'fluid_time_file';
-
-/** Whether a place is an address. */
-export function isAddress(place: string): boolean {
-  return /^[a-z][a-z\d+.-]+:\/\//i.test(place);
-}
 
 /**
  * Gives models at addresses a place in the cache, as version directories, and the monitors that fill it: a file is

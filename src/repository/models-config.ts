@@ -1,6 +1,7 @@
 /** TF Serving's `models.config`: which models a server serves, from where, in which versions and under which labels. */
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { isAddress } from '../config/place.js';
 import { findProblems } from '../config/problems.js';
 import { modelNameSchema } from '../config/schema.js';
 import { labelProblem } from '../config/version-labels.js';
@@ -13,7 +14,7 @@ import { policyText, type VersionPolicy } from './version-policy.js';
 /** A model of a `models.config`. */
 export interface ConfiguredModel {
   readonly name: string;
-  /** Absolute, or a URL as it was written. */
+  /** Absolute. */
   readonly basePath: string;
   /** Which versions are wanted; absent: what the model's own directory says, else the highest. */
   readonly policy: VersionPolicy | undefined;
@@ -119,6 +120,11 @@ function readModel(message: TextMessage, line: number, file: string, problems: s
   }
   const basePath = lastText(message, 'base_path') ?? '';
   if (basePath === '') problems.push(`${at}: ${what} has no base_path`);
+  if (isAddress(basePath)) {
+    problems.push(
+      `${at}: base_path of ${what} is an address: models that lie elsewhere are given with --model, or brought by a monitor`,
+    );
+  }
 
   const notices = [...checkFields(message, modelFields, file).notices];
   const platform = lastValue(message, 'model_platform');
@@ -134,7 +140,7 @@ function readModel(message: TextMessage, line: number, file: string, problems: s
   const policy = readPolicy(message, file, problems);
   return {
     name,
-    basePath: isUrl(basePath) ? basePath : resolve(dirname(file), basePath),
+    basePath: resolve(dirname(file), basePath),
     policy,
     labels: readLabels(message, policy, what, file, problems),
     line,
@@ -186,10 +192,6 @@ function namesTwice(models: readonly ConfiguredModel[], file: string): string[] 
       ? []
       : [`${file}:${line}: two configs are named "${name}"; the other one is in line ${other}`];
   });
-}
-
-function isUrl(path: string): boolean {
-  return /^[a-z][a-z0-9+.-]*:\/\//i.test(path);
 }
 
 function refuse(problems: readonly string[]): void {

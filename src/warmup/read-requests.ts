@@ -1,10 +1,11 @@
 /** Requests of a warm-up from wherever they lie: a file, a directory of files, a URL. */
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
+import { isAddress } from '../config/place.js';
 import { messageOf, ServingError } from '../errors.js';
 import { readBinaryBodies, readJsonBody, readJsonLines } from './body-file.js';
 import { readPredictRequest } from './predict-request.js';
-import { fetchFile, isUrl, shownUrl } from './remote-file.js';
+import { fetchFile, shownUrl } from './remote-file.js';
 import { badFile, type WarmUpRequests } from './request.js';
 import { readTextLines } from './text-file.js';
 import { readTfWarmUp, tfWarmUpFile } from './tf-serving.js';
@@ -61,7 +62,7 @@ export async function readRequests(
   const { signal } = options;
   const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   let left = options.maxBytes ?? defaultMaxBytes;
-  if (isUrl(place)) {
+  if (isAddress(place)) {
     const { bytes, contentType } = await fetchFile(place, { timeoutMs, maxBytes: left, signal });
     const shown = shownUrl(place);
     return parseRequests(shown, bytes, formatOf(shown) ?? contentTypes[contentType]);

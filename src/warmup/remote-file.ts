@@ -10,11 +10,6 @@ export interface RemoteFile {
   readonly contentType: string;
 }
 
-/** Whether a place is a URL and no path. */
-export function isUrl(place: string): boolean {
-  return /^[a-z][a-z\d+.-]+:\/\//i.test(place);
-}
-
 /** A URL as messages show it: without user, password and query, where keys stand. */
 export function shownUrl(place: string): string {
   const url = URL.canParse(place) ? new URL(place) : undefined;

@@ -39,7 +39,7 @@ test('names, places, policies and labels are read, and a relative path is relati
         model_version_policy: { latest: { num_versions: 2 } }
       >
       config { name: "all" base_path: "../all" model_version_policy { all {} } }
-      config { name: "plain" base_path: "s3://bucket/plain" }
+      config { name: "plain" base_path: "/plain/" }
     }`);
   assert.deepEqual(
     models.map(({ line, notices: _, ...model }) => [line, model]),
@@ -58,10 +58,24 @@ test('names, places, policies and labels are read, and a relative path is relati
         { name: 'scorer', basePath: '/etc/serving/scorer', policy: { kind: 'latest', count: 2 }, labels: {} },
       ],
       [15, { name: 'all', basePath: '/etc/all', policy: { kind: 'all' }, labels: {} }],
-      [16, { name: 'plain', basePath: 's3://bucket/plain', policy: undefined, labels: {} }],
+      [16, { name: 'plain', basePath: '/plain', policy: undefined, labels: {} }],
     ],
   );
   assert.deepEqual(notices, []);
+});
+
+test('a base_path that is an address is refused with its line, and says what takes addresses', () => {
+  assert.throws(
+    () => parse('model_config_list {\n config { name: "a" base_path: "s3://bucket/a" } }'),
+    (error: ServingError) => {
+      assert.equal(error.code, 'SRV_BAD_CONFIG');
+      assert.match(
+        error.message,
+        /:2: base_path of .*"a".* is an address: .*--model, or brought by a monitor/,
+      );
+      return true;
+    },
+  );
 });
 
 test('lists, an empty latest and an empty set of models mean what they mean to protobuf', () => {

@@ -1,0 +1,11 @@
+import { resolve } from 'node:path';
+
+/** Whether a place is an address, such as `https://host/file`, and no path. */
+export function isAddress(place: string): boolean {
+  return /^[a-z][a-z\d+.-]+:\/\//i.test(place);
+}
+
+/** A path relative to a directory; an address stays what it is. */
+export function placeIn(base: string, place: string): string {
+  return isAddress(place) ? place : resolve(base, place);
+}
