@@ -1,3 +1,4 @@
+// Longer than most files: whatever a thread does, dies of or is exchanged for, goes through the same turns and lists.
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { Piscina, queueOptionsSymbol } from 'piscina';

@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { Batcher } from '../batching/batcher.js';
 import { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
-import type { PaddedInput } from '../batching/padding.js';
 import type { Runner } from '../batching/runner.js';
 import type { Scheduler } from '../batching/scheduler.js';
 import type { ModelSettings } from '../config/model-settings.js';
@@ -16,10 +15,12 @@ import type { LoadMessage } from '../instance/messages.js';
 import type { SlotAllocator } from '../instance/slab.js';
 import { prefaultFile } from '../native/binding.js';
 import type { ModelEntry } from '../repository/layout.js';
-import type { Signature, TensorSpec } from '../tensor/tensor.js';
-import { planEmbeddings } from './embedding-plan.js';
+import type { Signature } from '../tensor/tensor.js';
+import { type EmbeddingPlan, planEmbeddings } from './embedding-plan.js';
 import { defaultPriority, type ModelVersion, type Served } from './model-version.js';
+import { paddedInputs } from './padding-settings.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
+import { withPublicNames } from './public-names.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
@@ -64,6 +65,27 @@ const unknownRunUs = 1000;
 
 // Of some twenty trial runs the slowest may only tell of a busy machine: the median decides.
 const idlePathMaxUs = 150;
+
+/** What a version is loaded from. */
+interface LoadParts {
+  readonly before: ModelVersion | undefined;
+  readonly tables: StageTables;
+  readonly prepared: PreparedModel;
+  /** The network's signature under public names. */
+  readonly network: Signature;
+  readonly journalId: number;
+  readonly groups: readonly InstanceGroup[];
+  readonly recorded: FoundRequests;
+}
+
+/** What its warm-up is made of. */
+interface WarmUpParts extends Pick<LoadParts, 'prepared' | 'recorded'> {
+  readonly rules: SignatureRules;
+  readonly plan: EmbeddingPlan;
+  readonly maxBatchSize: number;
+  /** Whether its sessions have served another version. */
+  readonly isWarmSession: boolean;
+}
 
 /** Loads versions into the instances of their devices, and unloads them. */
 export class ModelLoader {
@@ -159,23 +181,15 @@ export class ModelLoader {
     });
     const tables = await openStageTables(version.entry, verify);
     try {
-      await this.#loadWith(version, before, tables, prepared, network, journalId, groups, recorded);
+      await this.#loadWith(version, { before, tables, prepared, network, journalId, groups, recorded });
     } catch (error) {
       tables.close();
       throw error;
     }
   }
 
-  async #loadWith(
-    version: ModelVersion,
-    before: ModelVersion | undefined,
-    tables: StageTables,
-    prepared: PreparedModel,
-    network: Signature,
-    journalId: number,
-    groups: readonly InstanceGroup[],
-    recorded: FoundRequests,
-  ): Promise<void> {
+  async #loadWith(version: ModelVersion, parts: LoadParts): Promise<void> {
+    const { before, tables, prepared, network, journalId, groups, recorded } = parts;
     const { config, mainInstance } = this.#options;
     const { settings } = version.entry;
     const label = labelOf(version);
@@ -236,39 +250,7 @@ export class ModelLoader {
     const sessionOf = before?.served?.sessionKey === sessionKey ? { sessionOf: before.id } : {};
     const allowSplitRequest = settings.allowSplitRequest ?? config.allowSplitRequest;
     const isWarmSession = 'sessionOf' in sessionOf;
-    const warming = warmUpSettings(version.entry, config);
-    const warmUp =
-      warming.count === 0
-        ? undefined
-        : new VersionWarmUp({
-            label,
-            versionId: version.id,
-            network: prepared.signature,
-            rules,
-            plan: plan.stages.length === 0 ? undefined : plan,
-            targets: plan.targets,
-            maxBatchSize,
-            allowSplitRequest,
-            slots: this.#options.slots,
-            clock: this.#options.clock,
-            requests: recorded.requests,
-            candidates: madeUpRequests(signature, rules.anyRank, settings.embeddings ?? [], canMerge),
-            // A session that served others has run them.
-            batchSizes:
-              canMerge && !isWarmSession
-                ? batchSizesOf(
-                    warming.batchSizes,
-                    maxBatchSize,
-                    [...recorded.trafficSizes, ...(settings.preferredBatchSize ?? [])],
-                    label,
-                  )
-                : [],
-            count: isWarmSession ? 1 : warming.count,
-            timeoutMs: warming.timeoutMs,
-            ignoresFailures: warming.ignoresFailures,
-            signal: this.#options.closing,
-            onNote: (note) => this.#options.onNote?.(version, note),
-          });
+    const warmUp = this.#warmUpOf(version, { prepared, rules, plan, maxBatchSize, recorded, isWarmSession });
     const runMs = (prepared.trial.p50Us ?? unknownRunUs) / 1000 + hopMs;
     const heldMs = (isWarmSession ? 0 : prepared.loadMs) + (warmUp?.plannedRuns ?? 0) * runMs;
     const how = heldMs < inPlaceMs || !this.#options.isServing() ? 'inPlace' : 'behind';
@@ -328,6 +310,41 @@ export class ModelLoader {
       loadMs: Math.max(...loadTimes),
       sessionKey,
       warmUp: warmUp?.report,
+    });
+  }
+
+  /** The runs that every instance makes before it takes those of callers; undefined where they are switched off. */
+  #warmUpOf(
+    version: ModelVersion,
+    { prepared, rules, plan, maxBatchSize, recorded, isWarmSession }: WarmUpParts,
+  ): VersionWarmUp | undefined {
+    const { config, slots, clock, closing, onNote } = this.#options;
+    const { settings } = version.entry;
+    const label = labelOf(version);
+    const { count, batchSizes, timeoutMs, ignoresFailures } = warmUpSettings(version.entry, config);
+    if (count === 0) return undefined;
+    const wantedSizes = [...recorded.trafficSizes, ...(settings.preferredBatchSize ?? [])];
+    const isBatched = rules.canMerge && !isWarmSession;
+    return new VersionWarmUp({
+      label,
+      versionId: version.id,
+      network: prepared.signature,
+      rules,
+      plan: plan.stages.length === 0 ? undefined : plan,
+      targets: plan.targets,
+      maxBatchSize,
+      allowSplitRequest: settings.allowSplitRequest ?? config.allowSplitRequest,
+      slots,
+      clock,
+      requests: recorded.requests,
+      candidates: madeUpRequests(rules.signature, rules.anyRank, settings.embeddings ?? [], rules.canMerge),
+      // A session that served others has run them.
+      batchSizes: isBatched ? batchSizesOf(batchSizes, maxBatchSize, wantedSizes, label) : [],
+      count: isWarmSession ? 1 : count,
+      timeoutMs,
+      ignoresFailures,
+      signal: closing,
+      onNote: (note) => onNote?.(version, note),
     });
   }
 
@@ -414,80 +431,4 @@ function mayMerge(prepared: PreparedModel, batching: 'auto' | 'on' | 'off', maxB
 
 function isQuick(prepared: PreparedModel): boolean {
   return prepared.trial.p50Us !== undefined && prepared.trial.p50Us < idlePathMaxUs;
-}
-
-/** The padding that the settings ask for, checked against the signature. */
-function paddedInputs(
-  signature: Signature,
-  stageInputs: ReadonlySet<number>,
-  settings: NonNullable<ModelSettings['padding']>,
-  label: string,
-): readonly PaddedInput[] {
-  return Object.entries(settings).map(([name, { axes, value }]) => {
-    const input = signature.inputs.findIndex((spec) => spec.name === name);
-    const spec = signature.inputs[input];
-    if (!spec) {
-      throw new ServingError(
-        'SRV_BAD_CONFIG',
-        `the settings of ${label} pad the input '${name}', which the model does not have; it has ` +
-          `[${signature.inputs.map((one) => one.name).join(', ')}]`,
-      );
-    }
-    if (stageInputs.has(input)) {
-      throw new ServingError(
-        'SRV_BAD_CONFIG',
-        `the settings of ${label} pad the input '${name}', which holds ids: ragged ids need no padding (lengths, offsets)`,
-      );
-    }
-    const fixed = axes.find((axis) => spec.shape[axis] !== -1);
-    if (fixed !== undefined) {
-      throw new ServingError(
-        'SRV_BAD_CONFIG',
-        `the settings of ${label} pad axis ${fixed} of input '${name}', which is not free: its shape is [${spec.shape}]`,
-      );
-    }
-    const isText = spec.datatype === 'BYTES';
-    const filler = value ?? (isText ? '' : 0);
-    if ((typeof filler === 'string') !== isText) {
-      throw new ServingError(
-        'SRV_BAD_CONFIG',
-        `the settings of ${label} pad input '${name}' of ${spec.datatype} with ${JSON.stringify(filler)}`,
-      );
-    }
-    return { input, axes, value: filler };
-  });
-}
-
-function withPublicNames(
-  signature: Signature,
-  settings: {
-    readonly inputs?: Readonly<Record<string, string>>;
-    readonly outputs?: Readonly<Record<string, string>>;
-  },
-  label: string,
-): Signature {
-  return {
-    inputs: rename(signature.inputs, settings.inputs ?? {}, label, 'input'),
-    outputs: rename(signature.outputs, settings.outputs ?? {}, label, 'output'),
-  };
-}
-
-function rename(
-  specs: readonly TensorSpec[],
-  aliases: Readonly<Record<string, string>>,
-  label: string,
-  side: string,
-): readonly TensorSpec[] {
-  const publicNames = new Map(
-    Object.entries(aliases).map(([publicName, graphName]) => [graphName, publicName]),
-  );
-  for (const graphName of publicNames.keys()) {
-    if (specs.some((spec) => spec.name === graphName)) continue;
-    throw new ServingError(
-      'SRV_BAD_CONFIG',
-      `the settings of ${label} rename the ${side} '${graphName}', which the model does not have; it has ` +
-        `[${specs.map((spec) => spec.name).join(', ')}]`,
-    );
-  }
-  return specs.map((spec) => ({ ...spec, name: publicNames.get(spec.name) ?? spec.name }));
 }
