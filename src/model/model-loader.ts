@@ -1,3 +1,4 @@
+// Longer than most files: one load, from the files of a version to its publication, in the order in which it happens.
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Batcher } from '../batching/batcher.js';
