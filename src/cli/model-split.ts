@@ -7,6 +7,7 @@ import type { SplitReport } from '../model/split/split-model.js';
 import type { SplitRowType } from '../model/split/split-tools.js';
 import { modelFileOf, sizeText } from './model.js';
 import { alignedText } from './table-text.js';
+import { untilSignal } from './until-signal.js';
 
 interface SplitFlags {
   readonly output?: string;
@@ -66,12 +67,8 @@ export function registerModelSplit(
         import('../model/split/split-model.js'),
         import('../model/split/sparse-tools.js'),
       ]);
-      const stop = new AbortController();
-      const abort = (): void => stop.abort();
-      const signals = ['SIGINT', 'SIGTERM'] as const;
-      for (const signal of signals) process.on(signal, abort);
-      try {
-        const report = await splitModel(
+      const report = await untilSignal((signal) =>
+        splitModel(
           {
             modelFile,
             directory,
@@ -83,14 +80,12 @@ export function registerModelSplit(
             sequenceFiles: flags.seqfile === true,
             reuse: flags.reuse,
             onStep: (text) => void stderr.write(`${text}\n`),
-            signal: stop.signal,
+            signal,
           },
           sparseTools,
-        );
-        stdout.write(reportText(report));
-      } finally {
-        for (const signal of signals) process.off(signal, abort);
-      }
+        ),
+      );
+      stdout.write(reportText(report));
     });
 }
 

@@ -1,13 +1,15 @@
 /** `monitor`: brings a model here whenever its publisher has put a new one on a remote store. */
 import { type Command, Option } from 'commander';
 import { readSurroundings, resolveLogConfig } from '../config/load.js';
-import { type MonitorSetting, monitorSettings, resolveMonitorConfig } from '../config/monitor-settings.js';
+import { monitorSettings, resolveMonitorConfig } from '../config/monitor-settings.js';
 import { monitorEnvPrefix } from '../config/sources.js';
 import { Monitor } from '../monitor/monitor.js';
 import { shownOptions } from '../monitor/shown-options.js';
 import { openFetchMeter } from './fetch-meter.js';
 import { openLog } from './log-output.js';
+import { givenOptions, logFormatOption, settingOption } from './setting-options.js';
 import { alignedText } from './table-text.js';
+import { untilSignal } from './until-signal.js';
 
 /**
  * Adds `monitor` to the program.
@@ -27,20 +29,13 @@ export function registerMonitor(
     )
     .allowExcessArguments(false)
     .addHelpText('after', notes);
-  for (const setting of monitorSettings) command.addOption(optionOf(setting));
+  for (const setting of monitorSettings) command.addOption(settingOption(setting, '[true|false]'));
   command.addOption(
     new Option('--once', 'look once and end: exit code 0 when the model is in place, else 1').helpGroup(
       'Behaviour:',
     ),
   );
-  command.addOption(
-    new Option(
-      '--log_format <format>',
-      'how log lines are written (default: pretty on a terminal, else json)',
-    )
-      .choices(['pretty', 'json'])
-      .helpGroup('Behaviour:'),
-  );
+  command.addOption(logFormatOption());
   command.action(async (flags: Readonly<Record<string, unknown>>) => {
     end(await runMonitor(flags, stdout, stderr));
   });
@@ -61,21 +56,13 @@ async function runMonitor(
   );
   const meter = openFetchMeter(stderr);
   const monitor = new Monitor(config, { logger: log.logger, ...(meter ? { onProgress: meter } : {}) });
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
-  // The pauses of a monitor do not keep a process alive: in a server they must not.
-  const hold = setInterval(() => undefined, 2 ** 31 - 1);
   try {
-    if (flags.once === true) {
-      const outcome = await monitor.look(stop.signal);
-      return outcome === 'installed' || outcome === 'unchanged';
-    }
-    await monitor.run(stop.signal);
-    return true;
+    return await untilSignal(async (signal) => {
+      if (flags.once === true) return ['installed', 'unchanged'].includes(await monitor.look(signal));
+      await monitor.run(signal);
+      return true;
+    });
   } finally {
-    clearInterval(hold);
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     log.close();
   }
 }
@@ -85,45 +72,7 @@ export function monitorOptionsOf(
   flags: Readonly<Record<string, unknown>>,
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, unknown> {
-  const options: Record<string, unknown> = {};
-  for (const setting of monitorSettings) {
-    const variable = env[monitorEnvPrefix + setting.outside.toUpperCase()];
-    const given = flags[setting.outside] ?? (variable === '' ? undefined : variable);
-    if (given !== undefined) options[setting.key] = typedValue(setting, given);
-  }
-  return options;
-}
-
-/** A text that does not fit stays text and becomes a problem. */
-function typedValue({ schema }: MonitorSetting, given: unknown): unknown {
-  if (typeof given !== 'string') return given;
-  switch (schema.type) {
-    case 'integer':
-    case 'number':
-      return !schema.bytes && /^\d+(\.\d+)?$/.test(given) ? Number(given) : given;
-    case 'boolean':
-      return given === 'true' ? true : given === 'false' ? false : given;
-    default:
-      return given;
-  }
-}
-
-function optionOf({ outside, isRequired, schema }: MonitorSetting): Option {
-  const shownDefault = schema.defaultText ?? String(schema.default ?? '');
-  const end = isRequired ? ' (required)' : shownDefault === '' ? '' : ` (default: ${shownDefault})`;
-  const value =
-    schema.type === 'boolean'
-      ? '[true|false]'
-      : schema.enum
-        ? `<${schema.enum.join('|')}>`
-        : valueText(schema);
-  return new Option(`--${outside} ${value}`, schema.description + end).helpGroup(`${schema.group}:`);
-}
-
-function valueText(schema: MonitorSetting['schema']): string {
-  if (schema.bytes) return '<size>';
-  if (schema.type === 'number') return '<seconds>';
-  return schema.type === 'integer' ? '<n>' : schema.path ? '<directory>' : '<text>';
+  return givenOptions(monitorSettings, flags, env, monitorEnvPrefix);
 }
 
 const notes = `

@@ -1,11 +1,13 @@
 /** `publish`: brings a model or a table from here to where monitors fetch it. */
 import { basename } from 'node:path';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { readSurroundings, resolveLogConfig } from '../config/load.js';
-import { type PublishSetting, publishSettings } from '../config/publish-settings.js';
+import { publishSettings } from '../config/publish-settings.js';
 import { publishEnvPrefix } from '../config/sources.js';
 import { openFetchMeter, sizeText } from './fetch-meter.js';
 import { openLog } from './log-output.js';
+import { givenOptions, logFormatOption, settingOption } from './setting-options.js';
+import { untilSignal } from './until-signal.js';
 
 /**
  * Adds `publish` to the program. Without `--watch` it throws what `Publisher.publish` does.
@@ -24,15 +26,9 @@ export function registerPublish(
     .argument('<dir>', 'directory of a model or of a table, or a .onnx file')
     .allowExcessArguments(false)
     .addHelpText('after', notes);
-  for (const setting of publishSettings) command.addOption(optionOf(setting));
-  command.addOption(
-    new Option(
-      '--log_format <format>',
-      'how log lines are written (default: pretty on a terminal, else json)',
-    )
-      .choices(['pretty', 'json'])
-      .helpGroup('Behaviour:'),
-  );
+  // A switch takes no value, which would be the directory that follows it.
+  for (const setting of publishSettings) command.addOption(settingOption(setting, ''));
+  command.addOption(logFormatOption());
   command.action((directory: string, flags: Readonly<Record<string, unknown>>) =>
     runPublish(directory, flags, stdout, stderr),
   );
@@ -55,11 +51,6 @@ async function runPublish(
     stderr,
   );
   const meter = openFetchMeter(stderr, 'sending');
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
-  // The pauses of a publisher do not keep a process alive.
-  const hold = setInterval(() => undefined, 2 ** 31 - 1);
   try {
     const publisher = new Publisher(directory, options, {
       logger: log.logger,
@@ -67,18 +58,18 @@ async function runPublish(
         ? { onProgress: (progress) => meter(progress === undefined ? undefined : { ...progress, files: 1 }) }
         : {}),
     });
-    if (isWatching) {
-      await publisher.run(stop.signal);
-      return;
-    }
-    const { bytes, files, version } = await publisher.publish(stop.signal);
-    const what = `${basename(directory)}${version === undefined ? '' : ` version ${version}`}`;
-    stdout.write(
-      `${what}: ${files === 1 ? '1 file' : `${files} files`} published, ${sizeText(bytes)} sent\n`,
-    );
+    await untilSignal(async (signal) => {
+      if (isWatching) {
+        await publisher.run(signal);
+        return;
+      }
+      const { bytes, files, version } = await publisher.publish(signal);
+      const what = `${basename(directory)}${version === undefined ? '' : ` version ${version}`}`;
+      stdout.write(
+        `${what}: ${files === 1 ? '1 file' : `${files} files`} published, ${sizeText(bytes)} sent\n`,
+      );
+    });
   } finally {
-    clearInterval(hold);
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     log.close();
   }
 }
@@ -88,42 +79,7 @@ export function publishOptionsOf(
   flags: Readonly<Record<string, unknown>>,
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, unknown> {
-  const options: Record<string, unknown> = {};
-  for (const { key, outside, schema } of publishSettings) {
-    const variable = env[publishEnvPrefix + outside.toUpperCase()];
-    const given = flags[outside] ?? (variable === '' ? undefined : variable);
-    if (given !== undefined) options[key] = typedValue(schema.type, given);
-  }
-  return options;
-}
-
-/** A text that does not fit stays text and becomes a problem. */
-function typedValue(type: string | undefined, given: unknown): unknown {
-  if (typeof given !== 'string') return given;
-  if (type === 'integer' || type === 'number') return /^\d+(\.\d+)?$/.test(given) ? Number(given) : given;
-  if (type === 'boolean') return given === 'true' ? true : given === 'false' ? false : given;
-  return given;
-}
-
-function optionOf({ outside, isRequired, schema }: PublishSetting): Option {
-  const shownDefault = schema.defaultText ?? String(schema.default ?? '');
-  const end = isRequired ? ' (required)' : shownDefault === '' ? '' : ` (default: ${shownDefault})`;
-  // A switch takes no value, which would be the directory that follows it.
-  const value =
-    schema.type === 'boolean'
-      ? ''
-      : schema.enum
-        ? ` <${schema.enum.join('|')}>`
-        : ` ${valueText(schema.type)}`;
-  return new Option(
-    `--${outside}${value}`,
-    schema.description + (schema.type === 'boolean' ? '' : end),
-  ).helpGroup(`${schema.group}:`);
-}
-
-function valueText(type: string | undefined): string {
-  if (type === 'number') return '<seconds>';
-  return type === 'integer' ? '<n>' : '<text>';
+  return givenOptions(publishSettings, flags, env, publishEnvPrefix);
 }
 
 const notes = `

@@ -6,6 +6,7 @@ import { ServingError } from '../errors.js';
 import type { BuildTableOptions, BuiltVersion } from '../sparse/builder.js';
 import { type BuildMeter, openBuildMeter } from './build-meter.js';
 import { alignedText, durationText } from './table-text.js';
+import { untilSignal } from './until-signal.js';
 
 interface BuildFlags {
   readonly output: string;
@@ -147,25 +148,23 @@ async function runBuild(
 ): Promise<string> {
   // Loaded here, so that --help does not load the addon.
   const { buildTable } = await import('../sparse/builder.js');
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   let meter: BuildMeter | undefined;
   const startedAt = performance.now();
   try {
-    const built = await buildTable({
-      ...optionsOf(inputs, flags),
-      threads: flags.threads ?? readSurroundings().usableCpus,
-      signal: stop.signal,
-      onStart: (progress) => {
-        meter = openBuildMeter(progress, stderr);
-      },
-    });
+    const built = await untilSignal((signal) =>
+      buildTable({
+        ...optionsOf(inputs, flags),
+        threads: flags.threads ?? readSurroundings().usableCpus,
+        signal,
+        onStart: (progress) => {
+          meter = openBuildMeter(progress, stderr);
+        },
+      }),
+    );
     meter?.close();
     return summaryOf(built, performance.now() - startedAt);
   } finally {
     meter?.close();
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
 }
 

@@ -6,6 +6,7 @@ import { type BuildMeter, openBuildMeter } from './build-meter.js';
 import { memorySize } from './table-build.js';
 import { versionOption } from './table-look.js';
 import { alignedText } from './table-text.js';
+import { untilSignal } from './until-signal.js';
 
 type Output = { write(text: string): unknown };
 
@@ -78,20 +79,18 @@ async function withMeter(
   stderr: NodeJS.WriteStream,
   work: (options: RebuildOptions) => Promise<BuiltVersion>,
 ): Promise<BuiltVersion> {
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   let meter: BuildMeter | undefined;
   try {
-    return await work({
-      ...(flags.memory_limit === undefined ? {} : { memoryLimit: flags.memory_limit }),
-      signal: stop.signal,
-      onStart: (progress) => {
-        meter = openBuildMeter(progress, stderr);
-      },
-    });
+    return await untilSignal((signal) =>
+      work({
+        ...(flags.memory_limit === undefined ? {} : { memoryLimit: flags.memory_limit }),
+        signal,
+        onStart: (progress) => {
+          meter = openBuildMeter(progress, stderr);
+        },
+      }),
+    );
   } finally {
     meter?.close();
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
 }

@@ -1,30 +1,20 @@
 /** An FTP server to publish to: files and directories appear by rename, and a directory is the lock. */
 import { PassThrough, Readable } from 'node:stream';
-import { Client, FTPError } from 'basic-ftp';
-import { messageOf, ServingError } from '../errors.js';
-import { abortError, throwIfAborted } from '../remote/abort.js';
+import type { Client } from 'basic-ftp';
+import { ServingError } from '../errors.js';
+import { type FtpAccess, FtpConnection } from '../remote/ftp-connection.js';
 import type { HttpBody } from '../remote/http-client.js';
+import { type Moves, replaceDirectory, underHiddenName } from './hidden-name.js';
 import {
   type DirectoryFile,
-  hiddenBeside,
   type LockOutcome,
   maxSmallBytes,
   type PublishTarget,
+  parentOf,
   type TargetOptions,
   textUpload,
   type Upload,
 } from './publish-target.js';
-
-/** How to reach an FTP server. */
-export interface FtpTargetAccess {
-  readonly host: string;
-  readonly port: number;
-  /** @default anonymous */
-  readonly username?: string;
-  readonly password?: string;
-  /** `explicit`: the connection begins in the clear and asks for TLS; `implicit`: it begins with it. @default none */
-  readonly tls?: 'explicit' | 'implicit';
-}
 
 const ownerName = 'owner';
 
@@ -34,25 +24,19 @@ export class FtpTarget implements PublishTarget {
   readonly #files: FtpSession;
   readonly #locks: FtpSession;
 
-  constructor(access: FtpTargetAccess) {
-    const { host, port, tls, username = '' } = access;
-    const scheme = tls ? 'ftps' : 'ftp';
-    this.label = `${scheme}://${username === '' ? '' : `${username}@`}${host.includes(':') ? `[${host}]` : host}:${port}`;
-    this.#files = new FtpSession(access, this.label);
-    this.#locks = new FtpSession(access, this.label);
+  constructor(access: FtpAccess) {
+    this.#files = new FtpSession(access);
+    this.#locks = new FtpSession(access);
+    this.label = this.#files.label;
   }
 
   async write(path: string, { body }: Upload, { signal }: TargetOptions = {}): Promise<void> {
-    const temporary = hiddenBeside(path);
     const session = this.#files;
     await session.makeDirectory(parentOf(path), signal);
-    try {
-      await session.upload(body, temporary, signal);
-      await session.replaceFile(temporary, path, signal);
-    } catch (error) {
-      await session.removeFile(temporary).catch(() => undefined);
-      throw error;
-    }
+    await underHiddenName(path, session.removeFile.bind(session), async (hidden) => {
+      await session.upload(body, hidden, signal);
+      await session.replaceFile(hidden, path, signal);
+    });
   }
 
   async writeDirectory(
@@ -60,27 +44,19 @@ export class FtpTarget implements PublishTarget {
     files: readonly DirectoryFile[],
     { signal }: TargetOptions = {},
   ): Promise<void> {
-    const [staged, aside] = [hiddenBeside(path), hiddenBeside(path)];
     const session = this.#files;
-    try {
+    const fill = async (staged: string): Promise<void> => {
       for (const file of files) {
         const place = `${staged}/${file.path}`;
         await session.makeDirectory(parentOf(place), signal);
         await session.upload(file.body, place, signal);
       }
-      const hadOne = await session.rename(path, aside, signal);
-      if (!(await session.rename(staged, path, signal))) {
-        if (hadOne) await session.rename(aside, path);
-        throw new ServingError(
-          'SRV_REMOTE_REFUSED',
-          `${this.label}${path}: the server does not give a directory that name.`,
-        );
-      }
-      if (hadOne) await session.removeDirectory(aside, signal);
-    } catch (error) {
-      await session.removeDirectory(staged).catch(() => undefined);
-      throw error;
-    }
+    };
+    const moves: Moves = {
+      rename: session.rename.bind(session),
+      remove: session.removeDirectory.bind(session),
+    };
+    await replaceDirectory(path, fill, moves, { label: this.label, signal });
   }
 
   read(path: string, { signal }: TargetOptions = {}): Promise<Buffer | undefined> {
@@ -115,16 +91,15 @@ export class FtpTarget implements PublishTarget {
   }
 }
 
-/** One connection, for one thing at a time; a broken one is opened anew. */
+/** What is asked over one connection, one thing after the other. */
 class FtpSession {
-  readonly #access: FtpTargetAccess;
-  readonly #label: string;
-  #client: Client | undefined;
+  readonly label: string;
+  readonly #connection: FtpConnection;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(access: FtpTargetAccess, label: string) {
-    this.#access = access;
-    this.#label = label;
+  constructor(access: FtpAccess) {
+    this.#connection = new FtpConnection(access);
+    this.label = this.#connection.label;
   }
 
   async upload(body: HttpBody, path: string, signal: AbortSignal | undefined): Promise<void> {
@@ -139,7 +114,7 @@ class FtpSession {
     if (await this.rename(from, to, signal)) return;
     throw new ServingError(
       'SRV_REMOTE_REFUSED',
-      `${this.#label}${to}: the server does not rename ${from} to it.`,
+      `${this.label}${to}: the server does not rename ${from} to it.`,
     );
   }
 
@@ -178,7 +153,7 @@ class FtpSession {
     // It may have been given back in between, or may not be made at all.
     const again = await this.#ask(path, signal, (client) => client.sendIgnoringError(`MKD ${path}`));
     if (again!.code < 300) return true;
-    throw new ServingError('SRV_REMOTE_REFUSED', `${this.#label}${path}: ${again!.message}.`);
+    throw new ServingError('SRV_REMOTE_REFUSED', `${this.label}${path}: ${again!.message}.`);
   }
 
   /** A small file; undefined where there is none. */
@@ -191,8 +166,7 @@ class FtpSession {
   }
 
   close(): void {
-    this.#client?.close();
-    this.#client = undefined;
+    this.#connection.close();
   }
 
   /** Asks the server, after what was asked before; undefined where it answers with one of the codes of `refusals`. */
@@ -202,58 +176,8 @@ class FtpSession {
     ask: (client: Client) => Promise<Answer>,
     refusals: readonly number[] = [],
   ): Promise<Answer | undefined> {
-    const answer = this.#last.then(() => this.#askNow(path, signal, ask, refusals));
+    const answer = this.#last.then(() => this.#connection.ask(path, signal, ask, refusals));
     this.#last = answer.catch(() => undefined);
     return answer;
   }
-
-  async #askNow<Answer>(
-    path: string,
-    signal: AbortSignal | undefined,
-    ask: (client: Client) => Promise<Answer>,
-    refusals: readonly number[],
-  ): Promise<Answer | undefined> {
-    throwIfAborted(signal);
-    const onAbort = (): void => this.close();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      return await ask(await this.#connected());
-    } catch (cause) {
-      if (signal?.aborted) throw abortError(signal);
-      if (cause instanceof FTPError && refusals.includes(cause.code)) return undefined;
-      throw failure(`${this.#label}${path}`, cause);
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-    }
-  }
-
-  async #connected(): Promise<Client> {
-    if (this.#client && !this.#client.closed) return this.#client;
-    const { host, port, username, password, tls } = this.#access;
-    // Time limits are the caller's.
-    const client = new Client(0);
-    this.#client = client;
-    await client.access({
-      host,
-      port,
-      user: username || 'anonymous',
-      password: password ?? '',
-      secure: tls === 'implicit' ? 'implicit' : tls === 'explicit',
-    });
-    return client;
-  }
-}
-
-function failure(label: string, cause: unknown): ServingError {
-  if (cause instanceof ServingError) return cause;
-  const code = cause instanceof FTPError ? cause.code : 0;
-  const said = `${label}: ${messageOf(cause)}.`;
-  if ([530, 532, 550, 553].includes(code)) return new ServingError('SRV_REMOTE_REFUSED', said, { cause });
-  // 552: over its quota; 452: its disk is full.
-  if (code === 552) return new ServingError('SRV_REMOTE_TOO_LARGE', said, { cause });
-  return new ServingError('SRV_REMOTE_UNAVAILABLE', said, { cause });
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf('/'));
 }

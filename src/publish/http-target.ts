@@ -2,10 +2,10 @@
 import { ServingError } from '../errors.js';
 import { parseDigestLines } from '../remote/file-digests.js';
 import { HttpClient, type HttpReply, readWhole } from '../remote/http-client.js';
-import { maskedUrl } from '../remote/masked-url.js';
+import { type HttpPlace, readHttpPlace, urlBelow } from '../remote/http-place.js';
+import { hiddenBeside, underHiddenName } from './hidden-name.js';
 import {
   type DirectoryFile,
-  hiddenBeside,
   type LockOutcome,
   maxSmallBytes,
   type PublishTarget,
@@ -28,24 +28,14 @@ const ownerName = 'owner';
 /** One web server. `user:password@` signs in with HTTP Basic; a query, such as a signature's, goes with every request. */
 export class HttpTarget implements PublishTarget {
   readonly label: string;
-  readonly #base: URL;
-  readonly #headers: Readonly<Record<string, string>>;
+  readonly #place: HttpPlace;
   readonly #client = new HttpClient();
   #canMove: Promise<boolean> | undefined;
 
   /** @param address `http://host:port`, with a path before those of the target where there is one */
   constructor(address: URL | string) {
-    const base = new URL(address);
-    const { username, password } = base;
-    base.username = '';
-    base.password = '';
-    this.#base = base;
-    this.label = maskedUrl(address).replace(/\?.*$/, '').replace(/\/+$/, '');
-    const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-    this.#headers =
-      username === '' && password === ''
-        ? {}
-        : { authorization: `Basic ${Buffer.from(credentials).toString('base64')}` };
+    this.#place = readHttpPlace(address);
+    this.label = this.#place.label;
   }
 
   async write(path: string, upload: Upload, { signal }: TargetOptions = {}): Promise<void> {
@@ -53,14 +43,11 @@ export class HttpTarget implements PublishTarget {
       await this.#put(path, upload, signal);
       return;
     }
-    const temporary = hiddenBeside(path);
-    await this.#put(temporary, upload, signal);
-    try {
-      await this.#move(temporary, path, signal);
-    } catch (error) {
-      await this.#send(temporary, { method: 'DELETE' }).catch(() => undefined);
-      throw error;
-    }
+    const remove = (hidden: string): Promise<void> => this.#remove(hidden);
+    await underHiddenName(path, remove, async (hidden) => {
+      await this.#put(hidden, upload, signal);
+      await this.#move(hidden, path, signal);
+    });
   }
 
   async writeDirectory(
@@ -78,14 +65,11 @@ export class HttpTarget implements PublishTarget {
       }
       return;
     }
-    const staged = hiddenBeside(path);
-    try {
+    const remove = (hidden: string): Promise<void> => this.#remove(`${hidden}/`);
+    await underHiddenName(path, remove, async (staged) => {
       for (const file of files) await this.#put(`${staged}/${file.path}`, file, signal);
       await this.#move(`${staged}/`, `${path}/`, signal);
-    } catch (error) {
-      await this.#send(`${staged}/`, { method: 'DELETE' }).catch(() => undefined);
-      throw error;
-    }
+    });
   }
 
   async read(path: string, { signal }: TargetOptions = {}): Promise<Buffer | undefined> {
@@ -158,7 +142,7 @@ export class HttpTarget implements PublishTarget {
       if (error instanceof ServingError && error.code === 'SRV_REMOTE_REFUSED') return false;
       throw error;
     }
-    const headers = { destination: this.#urlOf(to).href, overwrite: 'T' };
+    const headers = { destination: urlBelow(this.#place.base, to).href, overwrite: 'T' };
     const alsoFine = [400, 403, 404, 405, 409, 415, 501];
     const reply = await this.#send(from, { method: 'MOVE', headers, alsoFine, signal });
     reply.discard();
@@ -172,7 +156,7 @@ export class HttpTarget implements PublishTarget {
     return isMoved;
   }
 
-  async #remove(path: string, signal: AbortSignal | undefined): Promise<void> {
+  async #remove(path: string, signal?: AbortSignal): Promise<void> {
     (await this.#send(path, { method: 'DELETE', alsoFine: [404, 410], signal })).discard();
   }
 
@@ -196,14 +180,14 @@ export class HttpTarget implements PublishTarget {
   }
 
   async #move(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
-    const headers = { destination: this.#urlOf(to).href, overwrite: 'T' };
+    const headers = { destination: urlBelow(this.#place.base, to).href, overwrite: 'T' };
     (await this.#send(from, { method: 'MOVE', headers, signal })).discard();
   }
 
   async #send(path: string, { method, headers, upload, alsoFine = [], signal }: Request): Promise<HttpReply> {
-    const reply = await this.#client.request(this.#urlOf(path), {
+    const reply = await this.#client.request(urlBelow(this.#place.base, path), {
       method,
-      headers: { ...this.#headers, ...headers },
+      headers: { ...this.#place.headers, ...headers },
       body: upload?.body,
       // A redirected PUT would send its body twice, and MOVE names its target by address.
       follows: method === 'GET',
@@ -212,13 +196,6 @@ export class HttpTarget implements PublishTarget {
     if ((reply.status >= 200 && reply.status < 300) || alsoFine.includes(reply.status)) return reply;
     reply.discard();
     throw refusal(`${this.label}${path}`, method, reply.status);
-  }
-
-  #urlOf(path: string): URL {
-    const url = new URL(this.#base);
-    const segments = path.split('/').map(encodeURIComponent).join('/');
-    url.pathname = `${url.pathname.replace(/\/+$/, '')}/${segments.replace(/^\/+/, '')}`;
-    return url;
   }
 }
 

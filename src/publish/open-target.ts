@@ -1,10 +1,10 @@
 /** Which target the options of a publisher mean. */
 import type { PublishConfig } from '../config/publish-settings.js';
 import { ServingError } from '../errors.js';
-import { maskedUrl } from '../remote/masked-url.js';
+import { readFtpAddress } from '../remote/ftp-connection.js';
 import { readS3Address } from '../remote/s3-place.js';
 import { FileTarget } from './file-target.js';
-import { FtpTarget, type FtpTargetAccess } from './ftp-target.js';
+import { FtpTarget } from './ftp-target.js';
 import { HadoopTarget } from './hadoop-target.js';
 import { HttpTarget } from './http-target.js';
 import type { PublishTarget } from './publish-target.js';
@@ -29,7 +29,7 @@ export function openTarget(
     case 's3':
       return new S3Target(readS3Address(generalHost, env));
     case 'ftp':
-      return new FtpTarget(ftpAccess(config));
+      return openFtp(config);
     case 'hdfs': {
       const { hadoopBin, fsName, fsUgi } = config;
       return hadoopBin === undefined
@@ -41,24 +41,11 @@ export function openTarget(
   }
 }
 
-/** `ftps` asks for TLS on the usual port, and begins with it on port 990. */
-function ftpAccess({ ftpHost = '', ftpPort, ftpUsername, ftpPassword }: PublishConfig): FtpTargetAccess {
-  const address = /^[a-z]+:\/\//i.test(ftpHost) ? ftpHost : `ftp://${ftpHost}`;
-  const url = URL.canParse(address) ? new URL(address) : undefined;
-  if (!url || !['ftp:', 'ftps:'].includes(url.protocol)) {
-    throw new ServingError(
-      'SRV_BAD_CONFIG',
-      `ftp_host: expected a host, ftp://host or ftps://host, got ${maskedUrl(address)}.`,
-    );
-  }
-  const port = url.port === '' ? ftpPort : Number(url.port);
-  const username = ftpUsername === '' ? decodeURIComponent(url.username) : ftpUsername;
-  return {
-    host: url.hostname.replace(/^\[|\]$/g, ''),
-    port,
-    ...(username === ''
-      ? {}
-      : { username, password: ftpPassword === '' ? decodeURIComponent(url.password) : ftpPassword }),
-    ...(url.protocol === 'ftps:' ? { tls: port === 990 ? 'implicit' : 'explicit' } : {}),
-  };
+function openFtp({ ftpHost = '', ftpPort, ftpUsername, ftpPassword }: PublishConfig): FtpTarget {
+  const access = readFtpAddress(ftpHost, { port: ftpPort, username: ftpUsername, password: ftpPassword });
+  if (access.directory === undefined) return new FtpTarget(access);
+  throw new ServingError(
+    'SRV_BAD_CONFIG',
+    `ftp_host: expected a host, got one with the path ${access.directory}, which belongs into remote_path.`,
+  );
 }

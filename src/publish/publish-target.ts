@@ -1,5 +1,5 @@
 /** What every place that one publishes to offers: a directory, a web server, FTP, HDFS, a bucket. */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { HttpBody } from '../remote/http-client.js';
 
 /** Bytes to write, with their digest. */
@@ -25,8 +25,8 @@ export type LockOutcome = 'created' | 'exists' | 'unsupported';
 
 /**
  * A place to publish to. Paths are absolute within it, with slashes; directories on the way are made. Every call fails
- * with a ServingError: SRV_REMOTE_UNAVAILABLE, SRV_REMOTE_REFUSED, SRV_REMOTE_TOO_LARGE, SRV_IO for a disk of this
- * machine, SRV_CANCELLED. Their messages hold no secrets.
+ * with a ServingError: SRV_REMOTE_UNAVAILABLE, SRV_REMOTE_REFUSED, SRV_REMOTE_NOT_FOUND, SRV_REMOTE_TOO_LARGE, SRV_IO
+ * for a disk of this machine, SRV_CANCELLED. Their messages hold no secrets.
  */
 export interface PublishTarget {
   /** What it is called in messages, secrets masked. */
@@ -80,8 +80,7 @@ export function textUpload(text: string): Upload {
   };
 }
 
-/** A new hidden name in the directory of a path, for what is renamed to it when it is whole. */
-export function hiddenBeside(path: string): string {
-  const at = path.lastIndexOf('/') + 1;
-  return `${path.slice(0, at)}.${path.slice(at)}.${randomBytes(6).toString('hex')}`;
+/** The directory that a path is in; empty for the root. */
+export function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/'));
 }

@@ -1,10 +1,10 @@
 /** An FTP server as a store. */
 import { createHash } from 'node:crypto';
 import { PassThrough, Writable } from 'node:stream';
-import { Client, type FileInfo, FTPError } from 'basic-ftp';
-import { messageOf, ServingError } from '../errors.js';
-import { abortError, throwIfAborted } from './abort.js';
+import type { Client, FileInfo } from 'basic-ftp';
+import { ServingError } from '../errors.js';
 import { fetchTree, joinRemote, type OpenedFile } from './fetch-tree.js';
+import { type FtpAccess, FtpConnection } from './ftp-connection.js';
 import type {
   Fetched,
   FetchOptions,
@@ -15,36 +15,19 @@ import type {
 } from './remote-store.js';
 import { treeStamp } from './tree-stamp.js';
 
-/** How to reach an FTP server. */
-export interface FtpAccess {
-  readonly host: string;
-  /** @default 21, of implicit TLS 990 */
-  readonly port?: number;
-  /** @default anonymous */
-  readonly username?: string;
-  readonly password?: string;
-  /** Where paths begin. @default the root; for paths without a slash before them where one is after signing in */
-  readonly directory?: string;
-  /** `explicit`: the connection begins in the clear and asks for TLS; `implicit`: it begins with it. @default none */
-  readonly tls?: 'explicit' | 'implicit';
-}
-
 /** Files up to this size are told apart by their content too: MDTM counts seconds. */
 const maxHashedBytes = 64 << 10;
 
 /** An FTP server. Paths without a slash before them begin where one is after signing in. */
 export class FtpStore implements RemoteStore {
   readonly label: string;
-  readonly #access: FtpAccess;
-  #client: Client | undefined;
-  #home = '/';
+  readonly #directory: string | undefined;
+  readonly #connection: FtpConnection;
 
   constructor(access: FtpAccess) {
-    this.#access = access;
-    const { host, port, tls, username } = access;
-    const user = username === undefined || username === '' ? '' : `${username}@`;
-    const place = access.directory ?? '';
-    this.label = `${tls ? 'ftps' : 'ftp'}://${user}${host}${port === undefined ? '' : `:${port}`}${place}`;
+    this.#directory = access.directory;
+    this.#connection = new FtpConnection(access);
+    this.label = this.#connection.label;
   }
 
   async stampOf(path: string, options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
@@ -79,8 +62,7 @@ export class FtpStore implements RemoteStore {
   }
 
   async close(): Promise<void> {
-    this.#client?.close();
-    this.#client = undefined;
+    this.#connection.close();
   }
 
   async #list(path: string, signal: AbortSignal | undefined): Promise<RemoteEntry[] | undefined> {
@@ -155,57 +137,19 @@ export class FtpStore implements RemoteStore {
     return this.#ask(signal, path, (client) => client.size(this.#absolute(path)));
   }
 
+  /** Known once a connection is there. */
   #absolute(path: string): string {
-    const { directory } = this.#access;
-    if (directory !== undefined) return joinRemote(directory, path.replace(/^\/+/, ''));
-    return path.startsWith('/') ? path : joinRemote(this.#home, path);
+    if (this.#directory !== undefined) return joinRemote(this.#directory, path.replace(/^\/+/, ''));
+    return path.startsWith('/') ? path : joinRemote(this.#connection.home, path);
   }
 
   /** Asks the server; undefined where it answers that there is no such file or directory. */
-  async #ask<Answer>(
+  #ask<Answer>(
     signal: AbortSignal | undefined,
     path: string,
     ask: (client: Client) => Promise<Answer>,
   ): Promise<Answer | undefined> {
-    throwIfAborted(signal);
-    const onAbort = (): void => void this.close();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      return await ask(await this.#connected());
-    } catch (cause) {
-      if (signal?.aborted) throw abortError(signal);
-      if (cause instanceof FTPError && cause.code === 550) return undefined;
-      throw this.#failure(path, cause);
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-    }
-  }
-
-  async #connected(): Promise<Client> {
-    if (this.#client && !this.#client.closed) return this.#client;
-    const { host, port, username, password, tls } = this.#access;
-    // Time limits are the caller's.
-    const client = new Client(0);
-    this.#client = client;
-    await client.access({
-      host,
-      port: port ?? (tls === 'implicit' ? 990 : 21),
-      user: username || 'anonymous',
-      password: password ?? '',
-      secure: tls === 'implicit' ? 'implicit' : tls === 'explicit',
-    });
-    this.#home = await client.pwd();
-    return client;
-  }
-
-  #failure(path: string, cause: unknown): ServingError {
-    if (cause instanceof ServingError) return cause;
-    const code = cause instanceof FTPError ? cause.code : 0;
-    const label = this.label + path;
-    if (code === 530 || code === 532) {
-      return new ServingError('SRV_REMOTE_REFUSED', `${label} was refused: ${messageOf(cause)}.`, { cause });
-    }
-    return new ServingError('SRV_REMOTE_UNAVAILABLE', `${label}: ${messageOf(cause)}.`, { cause });
+    return this.#connection.ask(path, signal, ask, [550]);
   }
 }
 

@@ -5,7 +5,7 @@ import { fetchTree, joinRemote, type OpenedFile } from './fetch-tree.js';
 import { HttpClient, type HttpReply, readWhole, statusError } from './http-client.js';
 import { offeredDigests } from './http-digests.js';
 import { parseHtmlListing, parseJsonListing } from './http-listing.js';
-import { maskedUrl } from './masked-url.js';
+import { type HttpPlace, readHttpPlace, urlBelow } from './http-place.js';
 import type {
   Fetched,
   FetchOptions,
@@ -23,25 +23,15 @@ const maxHashedBytes = 64 << 10;
 /** A web server. Names with `user:password@` sign in with HTTP Basic; a query goes with every request. */
 export class HttpStore implements RemoteStore {
   readonly label: string;
-  readonly #base: URL;
-  readonly #headers: Readonly<Record<string, string>>;
+  readonly #place: HttpPlace;
   readonly #client = new HttpClient();
   /** The last stamp of each file that has an ETag, to ask for it anew only if it changed. */
   readonly #known = new Map<string, { readonly etag: string; readonly stamp: RemoteStamp }>();
 
   /** @param address `http://host:port`, with a path before those of the store where there is one */
   constructor(address: URL | string) {
-    const base = new URL(address);
-    const { username, password } = base;
-    base.username = '';
-    base.password = '';
-    this.#base = base;
-    this.label = maskedUrl(address).replace(/\?.*$/, '').replace(/\/+$/, '');
-    const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-    this.#headers =
-      username === '' && password === ''
-        ? {}
-        : { authorization: `Basic ${Buffer.from(credentials).toString('base64')}` };
+    this.#place = readHttpPlace(address);
+    this.label = this.#place.label;
   }
 
   async stampOf(path: string, options: RemoteOptions = {}): Promise<RemoteStamp | undefined> {
@@ -151,10 +141,8 @@ export class HttpStore implements RemoteStore {
     signal: AbortSignal | undefined,
     headers: Readonly<Record<string, string>> = {},
   ): Promise<HttpReply> {
-    const url = new URL(this.#base);
-    const segments = path.split('/').map(encodeURIComponent).join('/');
-    url.pathname = `${url.pathname.replace(/\/+$/, '')}/${segments.replace(/^\/+/, '')}`;
-    return this.#client.request(url, { headers: { ...this.#headers, ...headers }, signal });
+    const url = urlBelow(this.#place.base, path);
+    return this.#client.request(url, { headers: { ...this.#place.headers, ...headers }, signal });
   }
 
   #refusal(path: string, reply: HttpReply): ServingError {

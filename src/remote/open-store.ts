@@ -1,7 +1,8 @@
 /** Which store an address, or the options of a monitor, mean. */
 import type { MonitorConfig } from '../config/monitor-settings.js';
 import { ServingError } from '../errors.js';
-import { type FtpAccess, FtpStore } from './ftp-store.js';
+import { readFtpAddress } from './ftp-connection.js';
+import { FtpStore } from './ftp-store.js';
 import { HadoopStore } from './hadoop-store.js';
 import { HttpStore } from './http-store.js';
 import { LocalStore } from './local-store.js';
@@ -29,7 +30,7 @@ export function openStoreAt(
       return new HttpStore(address);
     case 'ftp:':
     case 'ftps:':
-      return new FtpStore(ftpAccess(url));
+      return new FtpStore(readFtpAddress(address));
     case 'webhdfs:':
     case 'swebhdfs:':
       return new WebHdfsStore(address);
@@ -56,14 +57,9 @@ export function openMonitorStore(config: MonitorConfig): RemoteStore {
       return new LocalStore();
     case 'ftp': {
       const { ftpPort, ftpUsername, ftpPassword } = config;
-      const address = withScheme(ftpHost, 'ftp');
-      if (!URL.canParse(address)) throw badAddress(address);
-      const access = ftpAccess(new URL(address));
-      return new FtpStore({
-        ...access,
-        port: access.port ?? ftpPort,
-        ...(ftpUsername === '' ? {} : { username: ftpUsername, password: ftpPassword }),
-      });
+      return new FtpStore(
+        readFtpAddress(ftpHost, { port: ftpPort, username: ftpUsername, password: ftpPassword }),
+      );
     }
     case 'hdfs':
     case 'afs':
@@ -75,24 +71,6 @@ export function openMonitorStore(config: MonitorConfig): RemoteStore {
   }
 }
 
-/** `ftps` asks for TLS on the usual port, and begins with it on port 990. */
-function ftpAccess({ protocol, hostname, port, pathname, username, password }: URL): FtpAccess {
-  const tls = protocol !== 'ftps:' ? undefined : port === '990' ? 'implicit' : 'explicit';
-  return {
-    host: hostname.replace(/^\[|\]$/g, ''),
-    ...(port === '' ? {} : { port: Number(port) }),
-    ...(username === ''
-      ? {}
-      : { username: decodeURIComponent(username), password: decodeURIComponent(password) }),
-    ...(pathname === '/' || pathname === '' ? {} : { directory: decodeURIComponent(pathname) }),
-    ...(tls ? { tls } : {}),
-  };
-}
-
 function withScheme(host: string, scheme: string): string {
   return /^[a-z][a-z\d+.-]*:\/\//i.test(host) ? host : `${scheme}://${host}`;
-}
-
-function badAddress(address: string): ServingError {
-  return new ServingError('SRV_BAD_CONFIG', `Expected an address, got ${maskedUrl(address)}.`);
 }

@@ -1,0 +1,134 @@
+/** A connection to an FTP server, opened when it is needed and opened anew when it broke. */
+import { Client, FTPError } from 'basic-ftp';
+import { messageOf, ServingError } from '../errors.js';
+import { abortError, throwIfAborted } from './abort.js';
+import { maskedUrl } from './masked-url.js';
+
+/** How to reach an FTP server. */
+export interface FtpAccess {
+  readonly host: string;
+  /** @default 21, of implicit TLS 990 */
+  readonly port?: number;
+  /** @default anonymous */
+  readonly username?: string;
+  readonly password?: string;
+  /** Where paths begin. @default the root; for paths without a slash before them where one is after signing in */
+  readonly directory?: string;
+  /** `explicit`: the connection begins in the clear and asks for TLS; `implicit`: it begins with it. @default none */
+  readonly tls?: 'explicit' | 'implicit';
+}
+
+/** What counts where an address does not say it; of a user and a password, these count first. */
+export interface FtpDefaults {
+  readonly port?: number;
+  readonly username?: string;
+  readonly password?: string;
+}
+
+/**
+ * How to reach the server at an address. `ftps` asks for TLS on the usual port, and begins with it on port 990.
+ *
+ * @param address `host`, `ftp://user:password@host:port/directory` or `ftps://`
+ * @throws SRV_BAD_CONFIG
+ */
+export function readFtpAddress(address: string, defaults: FtpDefaults = {}): FtpAccess {
+  const whole = /^[a-z][a-z\d+.-]*:\/\//i.test(address) ? address : `ftp://${address}`;
+  const url = URL.canParse(whole) ? new URL(whole) : undefined;
+  if (!url || url.hostname === '' || !['ftp:', 'ftps:'].includes(url.protocol)) {
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `Expected a host, ftp://host or ftps://host, got ${maskedUrl(whole)}.`,
+    );
+  }
+  const port = url.port === '' ? defaults.port : Number(url.port);
+  const username = defaults.username || decodeURIComponent(url.username);
+  const password = defaults.password || decodeURIComponent(url.password);
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    ...(port === undefined ? {} : { port }),
+    ...(username === '' ? {} : { username, password }),
+    ...(['', '/'].includes(url.pathname) ? {} : { directory: decodeURIComponent(url.pathname) }),
+    ...(url.protocol === 'ftps:' ? { tls: port === 990 ? 'implicit' : 'explicit' } : {}),
+  };
+}
+
+/** One connection, for one thing at a time. */
+export class FtpConnection {
+  /** What the server is called in messages. */
+  readonly label: string;
+  readonly #access: FtpAccess;
+  #client: Client | undefined;
+  #home = '/';
+
+  constructor(access: FtpAccess) {
+    this.#access = access;
+    const { host, port, tls, username = '', directory = '' } = access;
+    const user = username === '' ? '' : `${username}@`;
+    const name = host.includes(':') ? `[${host}]` : host;
+    this.label = `${tls ? 'ftps' : 'ftp'}://${user}${name}${port === undefined ? '' : `:${port}`}${directory}`;
+  }
+
+  /** Where one is after signing in, once that was done. */
+  get home(): string {
+    return this.#home;
+  }
+
+  /**
+   * Asks the server.
+   *
+   * @param path what it is about, for messages
+   * @param refusals codes of the server for which the answer is undefined
+   * @throws SRV_REMOTE_REFUSED, SRV_REMOTE_TOO_LARGE, SRV_REMOTE_UNAVAILABLE, SRV_CANCELLED, what `ask` throws
+   */
+  async ask<Answer>(
+    path: string,
+    signal: AbortSignal | undefined,
+    ask: (client: Client) => Promise<Answer>,
+    refusals: readonly number[] = [],
+  ): Promise<Answer | undefined> {
+    throwIfAborted(signal);
+    const onAbort = (): void => this.close();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await ask(await this.#connected());
+    } catch (cause) {
+      if (signal?.aborted) throw abortError(signal);
+      if (cause instanceof FTPError && refusals.includes(cause.code)) return undefined;
+      throw failure(this.label + path, cause);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  close(): void {
+    this.#client?.close();
+    this.#client = undefined;
+  }
+
+  async #connected(): Promise<Client> {
+    if (this.#client && !this.#client.closed) return this.#client;
+    const { host, port, username, password, tls } = this.#access;
+    // Time limits are the caller's.
+    const client = new Client(0);
+    this.#client = client;
+    await client.access({
+      host,
+      port: port ?? (tls === 'implicit' ? 990 : 21),
+      user: username || 'anonymous',
+      password: password ?? '',
+      secure: tls === 'implicit' ? 'implicit' : tls === 'explicit',
+    });
+    this.#home = await client.pwd();
+    return client;
+  }
+}
+
+function failure(label: string, cause: unknown): ServingError {
+  if (cause instanceof ServingError) return cause;
+  const code = cause instanceof FTPError ? cause.code : 0;
+  const said = `${label}: ${messageOf(cause)}.`;
+  if ([530, 532, 550, 553].includes(code)) return new ServingError('SRV_REMOTE_REFUSED', said, { cause });
+  // 552: over its quota.
+  if (code === 552) return new ServingError('SRV_REMOTE_TOO_LARGE', said, { cause });
+  return new ServingError('SRV_REMOTE_UNAVAILABLE', said, { cause });
+}
