@@ -277,7 +277,7 @@ export class Runtime {
     this.service = new TrafficService({
       models: this.#models,
       traffic: config.traffic,
-      targets: new ModelTargets(this.#registry),
+      targets: new ModelTargets(this.#registry, (model) => this.#lifecycle.isDormant(model)),
       clock,
       logger: this.#logger,
       state,

@@ -383,6 +383,24 @@ test('with on_first_use a model is loaded by the first request for it, once for 
   await assert.rejects(factor('nobody'), { code: 'SRV_MODEL_NOT_FOUND' });
 });
 
+test('a request to a public name loads the model of the variant that it is for', async (t) => {
+  const models = { a: scaleModel(1), b: scaleModel(2) };
+  const { factor, statusOf } = await open(t, models, {
+    loadModels: 'on_first_use',
+    traffic: {
+      pair: {
+        variants: [
+          { tag: 'one', model: 'a', weight: 0 },
+          { tag: 'two', model: 'b', version: 1, weight: 1 },
+        ],
+      },
+    },
+  });
+  assert.equal(await factor('pair'), 2);
+  assert.equal(statusOf('b')[0]!.state, 'ready');
+  assert.equal(statusOf('a')[0]!.state, 'unloaded', 'nothing was for it');
+});
+
 test('a model that cannot be loaded for a request says why, to every request', async (t) => {
   const { repository, factor } = await open(t, undefined, { loadModels: 'on_first_use' });
   publish(repository, 'bad', 1, Buffer.from('this is no model'));

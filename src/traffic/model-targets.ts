@@ -7,15 +7,22 @@ const shownNames = 20;
 /** Targets among the models of a runtime. */
 export class ModelTargets implements VariantTargets {
   readonly #registry: ModelRegistry;
+  readonly #isDormant: (model: string) => boolean;
 
-  constructor(registry: ModelRegistry) {
+  /** @param isDormant whether a model is loaded by the next request for it */
+  constructor(registry: ModelRegistry, isDormant: (model: string) => boolean) {
     this.#registry = registry;
+    this.#isDormant = isDormant;
   }
 
   readyVersion({ model, version, label }: VariantTarget): number | undefined {
     if (label === undefined && version === undefined) return this.#registry.readyVersions(model)[0]?.version;
     const wanted = label === undefined ? version : this.#registry.versionOfLabel(model, label);
     return wanted !== undefined && this.#registry.isReady(model, wanted) ? wanted : undefined;
+  }
+
+  isDormant({ model }: VariantTarget): boolean {
+    return this.#isDormant(model);
   }
 
   problemWith({ model, version, label }: VariantTarget): string | undefined {

@@ -21,10 +21,12 @@ export interface SplitOptions {
   readonly random: () => number;
 }
 
-/** A variant that takes a request, and the version that it means now. */
+/** A variant that takes a request, and what the request asks of the variant's model. */
 export interface Choice {
   readonly variant: Variant;
-  readonly version: number;
+  /** The version that the variant means now; of a model that the request loads, what its target says. */
+  readonly version: number | undefined;
+  readonly label: string | undefined;
 }
 
 /** How far back `recent` of the status goes where no guard says more. */
@@ -76,15 +78,16 @@ export class Split {
    * @throws SRV_MODEL_NOT_READY when no variant with a weight is ready
    */
   choose(routing: RequestRouting | undefined): Choice {
-    const { targets } = this.#options;
     const key = this.#keyOf(routing);
     const wanted = this.#pick(this.variants, key)!;
-    const version = targets.readyVersion(wanted.target);
-    if (version !== undefined) return { variant: wanted, version };
+    const choice = this.#choiceOf(wanted);
+    if (choice) return choice;
     wanted.notReady += 1;
-    const ready = this.variants.filter(({ target }) => targets.readyVersion(target) !== undefined);
-    const variant = this.#pick(ready, key);
-    if (variant) return { variant, version: targets.readyVersion(variant.target)! };
+    const variant = this.#pick(
+      this.variants.filter((one) => this.#choiceOf(one)),
+      key,
+    );
+    if (variant) return this.#choiceOf(variant)!;
     throw this.#notReady(this.variants.filter(({ weight }) => weight > 0));
   }
 
@@ -95,8 +98,8 @@ export class Split {
    */
   representative(): Choice {
     for (const variant of [this.control, ...this.variants]) {
-      const version = this.#options.targets.readyVersion(variant.target);
-      if (version !== undefined) return { variant, version };
+      const choice = this.#choiceOf(variant);
+      if (choice) return choice;
     }
     throw this.#notReady(this.variants);
   }
@@ -178,6 +181,15 @@ export class Split {
       guard: guard ?? null,
       ...this.rollout.status(),
     };
+  }
+
+  /** Undefined while a variant is not ready. One whose model a request loads is: else it would never be loaded. */
+  #choiceOf(variant: Variant): Choice | undefined {
+    const { target } = variant;
+    const version = this.#options.targets.readyVersion(target);
+    if (version !== undefined) return { variant, version, label: undefined };
+    if (!this.#options.targets.isDormant(target)) return undefined;
+    return { variant, version: target.version, label: target.label };
   }
 
   #notReady(variants: readonly Variant[]): ServingError {

@@ -158,7 +158,7 @@ export class TrafficService implements SplitService {
     if (!split) return this.#models.model(name, version, label);
     const choice = split.representative();
     const { target } = choice.variant;
-    const view = this.#models.model(target.model, choice.version);
+    const view = this.#models.model(target.model, choice.version, choice.label);
     return {
       ...view,
       name,
@@ -228,11 +228,11 @@ export class TrafficService implements SplitService {
     const startedAt = clock.now();
     let tag: string | undefined;
     try {
-      const { variant, version } = split.choose(call.routing);
+      const { variant, version, label } = split.choose(call.routing);
       tag = variant.tag;
       let answer: InferAnswer;
       try {
-        answer = await this.#models.infer({ ...call, model: variant.target.model, version });
+        answer = await this.#models.infer({ ...call, model: variant.target.model, version, label });
       } catch (error) {
         variant.recordFailure(clock.now(), errorToData(error).code);
         throw error;

@@ -20,7 +20,7 @@ function targets(labels: Readonly<Record<string, number>> = {}): ModelTargets {
   registry.setBroken('ranker', [{ name: 'ranker', version: 4, directory: '', error }]);
   registry.refresh('ranker');
   registry.configureLabels('ranker', labels);
-  return new ModelTargets(registry);
+  return new ModelTargets(registry, (name) => name === 'sleeper');
 }
 
 const target = (more: Partial<VariantTarget> = {}): VariantTarget => ({
@@ -44,6 +44,11 @@ test('a target means a version that is ready: the newest, that of its number, or
   ]) {
     assert.equal(found.readyVersion(target(other)), undefined, JSON.stringify(other));
   }
+});
+
+test('a target sleeps with its model', () => {
+  assert.ok(targets().isDormant(target({ model: 'sleeper', version: 3 })));
+  assert.ok(!targets().isDormant(target()));
 });
 
 test('what is known is no problem, ready or not; what is not is named beside what there is', () => {

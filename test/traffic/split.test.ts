@@ -13,19 +13,24 @@ function open(settings: SplitSettings): {
   split: Split;
   clock: ManualClock;
   notReady: Set<string>;
+  /** Models that a request loads; they are not ready either. */
+  dormant: Set<string>;
   /** Lets requests end: `seconds` undefined for failures. */
   serve(tag: string, count: number, seconds: number | undefined, code?: string): void;
   weights(): Record<string, number>;
 } {
   const clock = new ManualClock();
   const notReady = new Set<string>();
+  const dormant = new Set<string>();
   let turn = 0;
   const split = new Split('ranker', settings, {
     clock,
     logger: silentLogger(),
     random: () => (turn++ % 100) / 100,
     targets: {
-      readyVersion: ({ model, version }: VariantTarget) => (notReady.has(model) ? undefined : (version ?? 1)),
+      readyVersion: ({ model, version }: VariantTarget) =>
+        notReady.has(model) || dormant.has(model) ? undefined : (version ?? 1),
+      isDormant: ({ model }: VariantTarget) => dormant.has(model),
       problemWith: () => undefined,
     },
   });
@@ -33,6 +38,7 @@ function open(settings: SplitSettings): {
     split,
     clock,
     notReady,
+    dormant,
     serve: (tag, count, seconds, code = 'SRV_MODEL_RUN_FAILED') => {
       const variant = split.variants.find((one) => one.tag === tag)!;
       for (let i = 0; i < count; i++) {
@@ -123,6 +129,25 @@ test('requests for a variant that is not ready go to the others and are counted;
   assert.equal(split.variants[1]!.notReady, before.filter((tag) => tag === 'b').length);
   notReady.clear();
   assert.deepEqual(placed(), before);
+});
+
+test('a variant whose model a request loads takes its share, with what its target says', () => {
+  const { split, dormant } = open({
+    variants: [
+      { tag: 'a', model: 'old', weight: 50 },
+      { tag: 'b', model: 'new', label: 'canary', weight: 50 },
+    ],
+  });
+  dormant.add('new');
+  const choices = Array.from({ length: 100 }, () => split.choose(undefined));
+  const woken = choices.filter(({ variant }) => variant.tag === 'b');
+  assert.equal(woken.length, 50);
+  for (const { version, label } of woken) assert.deepEqual([version, label], [undefined, 'canary']);
+  assert.equal(split.variants[1]!.notReady, 0);
+  assert.deepEqual(
+    split.ready().map(({ tag }) => tag),
+    ['a'],
+  );
 });
 
 test('with no ready variant that has a weight, the request is refused and it is said which there are', () => {
