@@ -34,7 +34,7 @@ import { isAlive, processIdentity } from './process-identity.js';
 import { fingerprintOf } from './repository/fingerprint.js';
 import type { ModelEntry } from './repository/layout.js';
 import { ModelSource } from './repository/model-source.js';
-import { StampReader, type StampRule, stampFileOf } from './repository/stamp-file.js';
+import { StampReader, type StampRule, stampFileOf, stampRuleOf } from './repository/stamp-file.js';
 import type { ModelStatus, RequestRouting, TrafficControl } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
 import { ModelTargets } from './traffic/model-targets.js';
@@ -191,15 +191,16 @@ export class Runtime {
       isAlive,
     });
     this.#mainInstance = config.idlePath === 'auto' ? new MainInstance() : undefined;
-    const stampRule: StampRule = {
+    const serverRule: StampRule = {
       meta: config.reloadableMeta === undefined ? undefined : resolve(config.reloadableMeta),
       type: config.reloadableType,
     };
+    const stampRule = (entry: ModelEntry): StampRule => stampRuleOf(entry, serverRule);
     this.#taken = new TakenFiles({ directory: join(config.cacheDir, 'taken'), settleMs });
     const loader = new ModelLoader({
       config,
       takeOver: async (entry) => {
-        const stamp = stampFileOf(entry, stampRule);
+        const stamp = stampFileOf(entry, stampRule(entry));
         return stamp !== undefined && existsSync(stamp) ? this.#taken.take(entry.modelFile) : undefined;
       },
       groups: this.#groups,
@@ -231,7 +232,7 @@ export class Runtime {
       upkeep: this.#upkeep,
       clock,
       logger: this.#logger,
-      fingerprintOf: (entry: ModelEntry) => fingerprintOf(entry, stamps, stampRule),
+      fingerprintOf: (entry: ModelEntry) => fingerprintOf(entry, stamps, stampRule(entry)),
       findEntries: (name) => this.#source.find(name),
       keepPrevious: config.keepPrevious,
       order: config.reload,
@@ -249,7 +250,7 @@ export class Runtime {
       logger: this.#logger,
       pollMs: Math.min(config.fileSystemPollWaitSeconds, config.reloadIntervalS) * 1000,
       settleMs,
-      stampRule: () => stampRule,
+      stampRule,
       announce: (name, entries) => {
         const followed = this.#lifecycle.announce(name, entries);
         if (!this.#isStarted) this.#atStart.push(followed);

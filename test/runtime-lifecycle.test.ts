@@ -176,6 +176,28 @@ test('one stamp file drives several models, and none of them with the type none'
   }
 });
 
+test('a model may have a stamp file and a type of its own', async (t) => {
+  const { repository, factor } = await open(t, {
+    a: {
+      model: scaleModel(1),
+      settings: { reloadable_meta: '../released', reloadable_type: 'revision' },
+    },
+    b: scaleModel(2),
+  });
+  const stamp = (text: string): void => writeFileSync(join(repository, 'released'), text);
+  placeModel(repository, 'a', scaleModel(5), { reloadable_meta: '../released', reloadable_type: 'revision' });
+  placeModel(repository, 'b', scaleModel(6));
+  stamp('7 first');
+  await until('the one whose stamp came is loaded', async () => (await factor('a')) === 5);
+  placeModel(repository, 'a', scaleModel(8), { reloadable_meta: '../released', reloadable_type: 'revision' });
+  stamp('7 again');
+  await new Promise((resume) => setTimeout(resume, 1500));
+  assert.equal(await factor('a'), 5, 'the revision is the same');
+  assert.equal(await factor('b'), 2, 'its own stamp did not come');
+  stamp('8');
+  await until('the next revision is loaded', async () => (await factor('a')) === 8);
+});
+
 test('a rollback to a version that was kept is instant, and what was rolled back from does not come again', async (t) => {
   const { repository, factor, runtime, statusOf } = await open(t, undefined, { keepPrevious: 1 });
   for (const version of [1, 2, 3]) {

@@ -4,6 +4,7 @@ import Type, { type Static, type TSchema } from 'typebox';
 import { messageOf, ServingError } from '../errors.js';
 import { embeddingProblems, embeddingSettingsSchema } from './embedding-settings.js';
 import { findProblems, formatPath, isKeyed } from './problems.js';
+import { reloadableTypes } from './reloadable-types.js';
 import { modelNameSchema, snakeCase } from './schema.js';
 import { didYouMean } from './suggest.js';
 import { labelProblem, versionSchema } from './version-labels.js';
@@ -238,6 +239,20 @@ export const modelSettingsSchema = Type.Object(
       Type.Boolean({
         defaultText: 'false',
         description: 'Whether it stays loaded whatever model_memory_limit says.',
+      }),
+    ),
+    reloadableMeta: Type.Optional(
+      Type.String({
+        minLength: 1,
+        defaultText: 'that of the server',
+        description:
+          'The stamp file that says when this model is to be loaded anew. A path is relative to the directory of the model.',
+      }),
+    ),
+    reloadableType: Type.Optional(
+      Type.Enum([...reloadableTypes], {
+        defaultText: 'that of the server',
+        description: 'What about the stamp file says that there is a new model.',
       }),
     ),
     warmUpDataPath: Type.Optional(

@@ -18,6 +18,15 @@ export interface StampRule {
 /** The name of the stamp file where no other one is set. */
 export const defaultStampName = 'fluid_time_file';
 
+/** The rule of one model: what its settings say, and where they say nothing that of the server. */
+export function stampRuleOf({ directory, settings }: ModelEntry, server: StampRule): StampRule {
+  const { reloadableMeta: meta, reloadableType: type } = settings;
+  return {
+    meta: meta === undefined ? server.meta : resolve(directory, meta),
+    type: type ?? server.type,
+  };
+}
+
 /**
  * The stamp file of a model, or undefined for one with version directories: those are never overwritten.
  */
