@@ -1,10 +1,10 @@
 import type { Clock } from './batching/clock.js';
-import { parseModelSettings } from './config/model-settings.js';
 import { type ErrorCode, errorToData, ServingError } from './errors.js';
 import type { ModelLifecycle } from './model/model-lifecycle.js';
 import type { ModelRegistry } from './model/model-registry.js';
 import type { ModelVersion } from './model/model-version.js';
 import type { ModelStats } from './observe/model-stats.js';
+import { readLoadOverride } from './repository/load-override.js';
 import type {
   InferAnswer,
   InferCall,
@@ -144,9 +144,8 @@ export class ModelService implements InferenceService {
 
   async loadModel(name: string, config?: string): Promise<void> {
     this.#requireControl();
-    const settings =
-      config === undefined ? undefined : parseModelSettings(config, `the config of the load of '${name}'`);
-    await this.#options.lifecycle.load(name, settings);
+    const override = config === undefined ? undefined : readLoadOverride(config, name);
+    await this.#options.lifecycle.load(name, override);
   }
 
   async unloadModel(name: string): Promise<void> {

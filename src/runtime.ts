@@ -6,7 +6,6 @@ import { ByteBudget } from './batching/byte-budget.js';
 import { type Clock, systemClock } from './batching/clock.js';
 import { Scheduler } from './batching/scheduler.js';
 import { resolveRuntimeConfig } from './config/load.js';
-import { parseModelSettings } from './config/model-settings.js';
 import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
 import type { SplitSettings } from './config/traffic-settings.js';
 import { ServingError } from './errors.js';
@@ -33,6 +32,7 @@ import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
 import { isAlive, processIdentity } from './process-identity.js';
 import { fingerprintOf } from './repository/fingerprint.js';
 import type { ModelEntry } from './repository/layout.js';
+import { readLoadOverride } from './repository/load-override.js';
 import { ModelSource } from './repository/model-source.js';
 import { StampReader, type StampRule, stampFileOf, stampRuleOf } from './repository/stamp-file.js';
 import type { ModelStatus, RequestRouting, TrafficControl } from './server/service.js';
@@ -341,18 +341,17 @@ export class Runtime {
   /**
    * Loads a model of the configured places, or loads it again. Requests go on meanwhile.
    *
-   * @param options.config settings as in `model.json` (its keys) that win over those of the model's files until the next
-   * load
-   * @throws SRV_MODEL_NOT_FOUND, SRV_BAD_CONFIG, or why it could not be loaded; what was served is served on then
+   * @param options.config what wins over the model's files until the next load: settings as in `model.json` (its keys), or
+   * Triton's model configuration in its JSON form
+   * @throws SRV_MODEL_NOT_FOUND, SRV_BAD_CONFIG, SRV_MODEL_UNSUPPORTED, or why it could not be loaded; what was served is served on then
    */
   async load(
     model: string,
     options: { readonly config?: Readonly<Record<string, unknown>> } = {},
   ): Promise<void> {
     const { config } = options;
-    const settings =
-      config && parseModelSettings(JSON.stringify(config), `the config of the load of '${model}'`);
-    await this.#lifecycle.load(model, settings);
+    const override = config && readLoadOverride(JSON.stringify(config), model);
+    await this.#lifecycle.load(model, override);
   }
 
   /**

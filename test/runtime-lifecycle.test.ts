@@ -254,6 +254,25 @@ test('a model that was unloaded by request stays so, whatever comes, until it is
   assert.equal(runtime.service.model('m').maxBatchSize, 2);
 });
 
+test('a load may ask for other versions than the files do, until the next load', async (t) => {
+  const { repository, runtime, statusOf } = await open(t);
+  for (const version of [1, 2, 3]) publish(repository, 'm', version, scale(version));
+  const ready = (): number[] =>
+    statusOf('m')
+      .flatMap(({ version, state }) => (state === 'ready' ? [version] : []))
+      .toSorted();
+  await until('the newest is served', () => ready().join() === '3');
+  await runtime.load('m', { config: { version_policy: { specific: [1, 2] } } });
+  assert.deepEqual(ready(), [1, 2]);
+  publish(repository, 'm', 4, scale(4));
+  await new Promise((resume) => setTimeout(resume, 1500));
+  assert.deepEqual(ready(), [1, 2], 'it holds for what comes');
+  await runtime.load('m', { config: { version_policy: { latest: { num_versions: 2 } } } });
+  assert.deepEqual(ready(), [3, 4]);
+  await runtime.load('m');
+  assert.deepEqual(ready(), [4]);
+});
+
 test('with resource_first the old version makes room before the new one is loaded', async (t) => {
   const { repository, factor, runtime } = await open(t, undefined, { reload: 'resource_first' });
   publish(repository, 'm', 1, scale(1));
@@ -335,7 +354,7 @@ test('what was asked for at run time outlives a restart: unloads, rollbacks, set
   const before = await openRuntime(options);
   assert.equal(await before.rollback('back'), 1);
   await before.unload('gone');
-  await before.load('set', { config: { max_batch_size: 5 } });
+  await before.load('set', { config: { max_batch_size: 5, backend: 'onnxruntime' } });
   await before.close();
   const after = await openRuntime(options);
   t.after(() => after.close());

@@ -8,7 +8,6 @@
  * only the last is loaded.
  */
 import type { Clock } from '../batching/clock.js';
-import type { ModelSettings } from '../config/model-settings.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
 import { chooseEvictions } from '../lifecycle/eviction.js';
 import { LoadFailures } from '../lifecycle/load-failures.js';
@@ -16,6 +15,7 @@ import { type Fingerprint, obsoleteVersions, staleVersions, versionsToLoad } fro
 import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
+import { type LoadOverride, withOverride } from '../repository/load-override.js';
 import { noteConfiguration, reportWaitingLabels } from './configuration-notes.js';
 import type { ModelLoader } from './model-loader.js';
 import type { ModelRegistry } from './model-registry.js';
@@ -172,10 +172,10 @@ export class ModelLifecycle {
   /**
    * Loads a model anew from its place, also one that was unloaded, rolled back or is served as it is.
    *
-   * @param settings win over those of its files, until it is loaded again
+   * @param override wins over what its files say, until it is loaded again
    * @throws SRV_MODEL_NOT_FOUND, or why the first wanted version could not be loaded
    */
-  async load(name: string, settings?: ModelSettings): Promise<void> {
+  async load(name: string, override?: LoadOverride): Promise<void> {
     await this.#change(name, async () => {
       const entries = await this.#options.findEntries(name);
       if (entries.length === 0) {
@@ -187,8 +187,8 @@ export class ModelLifecycle {
       this.#announced.set(name, entries);
       this.#requested.unloaded.delete(name);
       this.#requested.rejected.delete(name);
-      if (settings) this.#requested.settings.set(name, settings);
-      else this.#requested.settings.delete(name);
+      if (override) this.#requested.overrides.set(name, override);
+      else this.#requested.overrides.delete(name);
       this.#requested.keep();
       await this.#follow(name, true);
     });
@@ -302,14 +302,14 @@ export class ModelLifecycle {
   /** Loads what is announced and lacks, then unloads what it replaced. */
   async #follow(name: string, isForced: boolean): Promise<void> {
     const { registry, order } = this.#options;
-    const entries = this.#announced.get(name);
+    const entries = this.#entriesOf(name);
     const broken = (entries ?? []).filter((entry) => entry.error !== undefined);
     registry.setBroken(name, broken);
     for (const entry of broken) {
       this.#options.logger.error({ model: name, code: entry.error.code }, entry.error.message);
     }
     noteConfiguration(name, entries ?? [], registry, this.#options.logger);
-    const announced = entries && (await this.#announcedOf(name, entries));
+    const announced = entries && (await this.#announcedOf(entries));
     const rejected = this.#requested.rejectedOf(name);
     const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
       isForced,
@@ -372,13 +372,15 @@ export class ModelLifecycle {
     for (const version of over.slice(listedOver)) registry.drop(version);
   }
 
-  async #announcedOf(name: string, entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
-    const settings = this.#requested.settings.get(name);
-    const wanted = entries.flatMap((entry) =>
-      entry.error === undefined && entry.wanted
-        ? [settings ? { ...entry, settings: { ...entry.settings, ...settings } } : entry]
-        : [],
-    );
+  /** What the source said last, as the last load by request wants it. */
+  #entriesOf(name: string): readonly RepositoryEntry[] | undefined {
+    const entries = this.#announced.get(name);
+    const override = this.#requested.overrides.get(name);
+    return entries && override ? withOverride(entries, override) : entries;
+  }
+
+  async #announcedOf(entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
+    const wanted = entries.flatMap((entry) => (entry.error === undefined && entry.wanted ? [entry] : []));
     return Promise.all(
       wanted.map(async (entry) => ({
         entry,
@@ -424,12 +426,12 @@ export class ModelLifecycle {
   /** Lists a model that the first request for it loads. */
   async #list(name: string): Promise<void> {
     const { registry, clock } = this.#options;
-    const entries = this.#announced.get(name) ?? [];
+    const entries = this.#entriesOf(name) ?? [];
     registry.setBroken(
       name,
       entries.filter((entry) => entry.error !== undefined),
     );
-    const announced = await this.#announcedOf(name, entries);
+    const announced = await this.#announcedOf(entries);
     if (announced.length === 0) return;
     this.#dormant.add(name);
     for (const { entry, fingerprint } of announced) {

@@ -1,5 +1,5 @@
-import type { ModelSettings } from '../config/model-settings.js';
 import type { StateStore } from '../lifecycle/state-file.js';
+import type { LoadOverride } from '../repository/load-override.js';
 
 /** The name of the part of the state. */
 const part = 'models';
@@ -7,7 +7,7 @@ const part = 'models';
 interface Kept {
   readonly unloaded: readonly string[];
   readonly rejected: Readonly<Record<string, readonly string[]>>;
-  readonly settings: Readonly<Record<string, ModelSettings>>;
+  readonly overrides: Readonly<Record<string, LoadOverride>>;
 }
 
 /** What was asked for of models at run time, and outlives the process by `keep`. */
@@ -16,16 +16,16 @@ export class RequestedState {
   readonly unloaded: Set<string>;
   /** Contents that were rolled back from, by model. */
   readonly rejected: Map<string, Set<string>>;
-  /** Settings given with a load, which win over those of the files, by model. */
-  readonly settings: Map<string, ModelSettings>;
+  /** What was given with loads, by model. */
+  readonly overrides: Map<string, LoadOverride>;
   readonly #store: StateStore;
 
   constructor(store: StateStore) {
     this.#store = store;
-    const { unloaded = [], rejected = {}, settings = {} } = (store.get(part) ?? {}) as Partial<Kept>;
+    const { unloaded = [], rejected = {}, overrides = {} } = (store.get(part) ?? {}) as Partial<Kept>;
     this.unloaded = new Set(unloaded);
     this.rejected = new Map(Object.entries(rejected).map(([name, contents]) => [name, new Set(contents)]));
-    this.settings = new Map(Object.entries(settings));
+    this.overrides = new Map(Object.entries(overrides));
   }
 
   /** The contents that a model was rolled back from; they may be added to. */
@@ -38,7 +38,7 @@ export class RequestedState {
   /** A model is gone, with what was asked of it. */
   forget(name: string): void {
     this.rejected.delete(name);
-    this.settings.delete(name);
+    this.overrides.delete(name);
     this.keep();
   }
 
@@ -48,7 +48,7 @@ export class RequestedState {
     this.#store.set(part, {
       unloaded: [...this.unloaded],
       rejected: Object.fromEntries(rejected.map(([name, contents]) => [name, [...contents]])),
-      settings: Object.fromEntries(this.settings),
+      overrides: Object.fromEntries(this.overrides),
     } satisfies Kept);
   }
 }

@@ -256,11 +256,11 @@ function hasKeys<T extends object>(record: T | undefined): record is T {
 }
 
 /** Versions that are asked for by number and are not there: an operator would wait for them in vain. */
-function missingVersions(
+export function missingVersions(
   directory: string,
-  there: readonly FoundVersion[],
+  there: readonly { readonly version?: number }[],
   policy: VersionPolicy | undefined,
-): FoundVersion[] {
+): { readonly version: number; readonly error: ServingError }[] {
   if (policy?.kind !== 'specific') return [];
   return [...new Set(policy.versions)]
     .filter((version) => there.every((found) => found.version !== version))

@@ -13,7 +13,7 @@ import {
 } from './text-proto.js';
 import { readVersionPolicy } from './text-version-policy.js';
 import { tritonFields } from './triton-fields.js';
-import { type Json, jsonOfMessage } from './triton-json.js';
+import { type Json, jsonOfMessage, messageOfJson } from './triton-json.js';
 import { readWarmUps, type TritonWarmUp } from './triton-warm-up.js';
 import type { VersionPolicy } from './version-policy.js';
 
@@ -74,7 +74,19 @@ export async function readTritonConfig(file: string): Promise<TritonConfig> {
 
 /** The content of a `config.pbtxt`; `source` is what errors call it. */
 export function parseTritonConfig(text: string, source: string): TritonConfig {
-  const message = parseTextProto(text, source);
+  return configOfMessage(parseTextProto(text, source), source);
+}
+
+/**
+ * The same as JSON, as Triton's clients send it with a load.
+ *
+ * @throws ServingError `SRV_BAD_CONFIG`
+ */
+export function tritonConfigOfJson(json: Readonly<Record<string, unknown>>, source: string): TritonConfig {
+  return configOfMessage(messageOfJson(json, tritonFields), source);
+}
+
+function configOfMessage(message: TextMessage, source: string): TritonConfig {
   const { problems, notices, refusals } = checkFields(message, tritonFields, source);
   const schedulers = ['dynamic_batching', 'sequence_batching', 'ensemble_scheduling'].filter((field) =>
     message.has(field),

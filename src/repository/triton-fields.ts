@@ -171,7 +171,7 @@ export const tritonFields = {
       count: {
         ...whole,
         ignored:
-          'all models share the threads of a device, whose number is --thread or --predictors_per_card',
+          'all models share the threads of a device, whose number is --thread or --predictors_per_card; max_workers in model.json limits those that run this model at once',
       },
       gpus: { ...whole, isRepeated: true, used: 'gpu_ids of the model' },
       rate_limiter: { type: {}, ignored: 'there is no rate limiter' },

@@ -1,4 +1,7 @@
-/** A `config.pbtxt` as plain JSON, in the form that Triton's clients read. */
+/** A `config.pbtxt` as plain JSON, in the form that Triton's clients read and write. */
+import { isKeyed } from '../config/problems.js';
+import { snakeCase } from '../config/schema.js';
+import type { Field, Fields } from './text-fields.js';
 import { lastText, type TextMessage, type TextValue } from './text-proto.js';
 
 /** Plain JSON. */
@@ -88,4 +91,44 @@ function jsonOfValue(value: TextValue): Json {
     default:
       return value satisfies never;
   }
+}
+
+/** JSON has no lines; this one stands for all of it. */
+const line = 1;
+
+/**
+ * The message that JSON stands for, by the rules of protobuf: names in `snake_case` or `camelCase`, maps as objects,
+ * 64-bit numbers as numbers or texts, null for nothing. What fits no field stays what it is, for `checkFields` to find.
+ */
+export function messageOfJson(json: Readonly<Record<string, unknown>>, fields: Fields): TextMessage {
+  const message = new Map<string, TextValue[]>();
+  for (const [key, value] of Object.entries(json)) {
+    if (value === null || value === undefined) continue;
+    const name = Object.hasOwn(fields, key) ? key : snakeCase(key);
+    const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    const items = mapFields.has(name) && isKeyed(value) ? entriesOf(value) : [value].flat();
+    message.set(
+      name,
+      items.map((item) => valueOfJson(item, field)),
+    );
+  }
+  return message;
+}
+
+function entriesOf(map: Readonly<Record<string, unknown>>): readonly unknown[] {
+  return Object.entries(map).map(([key, value]) => ({ key, value }));
+}
+
+function valueOfJson(value: unknown, field: Field | undefined): TextValue {
+  if (isKeyed(value)) {
+    const fields = typeof field?.type === 'object' ? field.type : {};
+    return { kind: 'message', value: messageOfJson(value, fields), line };
+  }
+  if (typeof value === 'number') return { kind: 'number', value, line };
+  if (typeof value !== 'string') return { kind: 'word', value: String(value), line };
+  if (field?.type === 'enum') return { kind: 'word', value, line };
+  const isNumber = field?.type === 'integer' && /^-?\d+$/.test(value);
+  if (!isNumber) return { kind: 'string', value, line };
+  const number = Number(value);
+  return { kind: 'number', value: Number.isSafeInteger(number) ? number : BigInt(value), line };
 }

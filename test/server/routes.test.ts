@@ -232,6 +232,10 @@ test('a load may bring settings, which hold until the next load; other parameter
   const misspelt = await load({ config: '{"max_batch_sise": 3}' });
   assert.match(errorOf(misspelt), /max_batch_sise: unknown key.*max_batch_size/);
   assert.equal((await load({ config: 3 })).status, 400);
+  const triton = { backend: 'onnxruntime', max_batch_size: 5, parameters: { a: { string_value: 'b' } } };
+  assert.equal((await load({ config: JSON.stringify(triton) })).status, 200);
+  assert.equal(await config(), 5);
+  assert.equal((await load({ config: '{"max_batch_size": 3}' })).status, 200);
   assert.equal(await config(), 3);
   assert.equal((await load({})).status, 200);
   assert.notEqual(await config(), 3);

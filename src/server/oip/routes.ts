@@ -100,13 +100,13 @@ function addRepositoryRoutes(add: AddRoute, service: InferenceService): void {
   });
 }
 
-/** The text of a `model.json` in the parameters of a load; undefined without any. */
+/** The `config` in the parameters of a load; undefined without any. */
 function settingsOf(parameters: object = {}): string | undefined {
   const others = Object.keys(parameters).filter((name) => name !== 'config');
   if (others.length > 0) {
     throw new ServingError(
       'SRV_BAD_REQUEST',
-      `load: the parameters ${others} are not supported; expected "config" alone, the text of a model.json`,
+      `load: the parameters ${others} are not supported; expected "config" alone, the text of a model.json or of Triton's configuration as JSON`,
     );
   }
   const { config } = parameters as { readonly config?: unknown };
@@ -114,7 +114,7 @@ function settingsOf(parameters: object = {}): string | undefined {
   if (typeof config === 'string') return config;
   throw new ServingError(
     'SRV_BAD_REQUEST',
-    `load: expected the text of a model.json in "config", got ${typeof config}`,
+    `load: expected the text of a model.json, or of Triton's configuration as JSON, in "config", got ${typeof config}`,
   );
 }
 
