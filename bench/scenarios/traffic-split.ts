@@ -62,7 +62,9 @@ export const trafficSplit: Scenario = {
     try {
       const config = join(dir, 'serve.json');
       await writeFile(config, JSON.stringify({ traffic }));
-      server = await startOurs('ours', ['--config', config]);
+      // The weights that this run raises must not outlive it.
+      const state = join(dir, 'state.json');
+      server = await startOurs('ours', ['--config', config, '--state_file', state]);
       const shares = await measureShares(server.url, log);
       const load = await measureCost(server, { turns: rounds * roundSeconds, dir, log });
       const { plain, weighted, sticky, shadow } = load.figures;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -232,14 +232,14 @@ test('a repository that is missing or a file is SRV_IO', async () => {
   await assert.rejects(findRepositoryModels(join(at, 'file')), { code: 'SRV_IO' });
 });
 
-test('an unreadable child does not stop the others', { skip: process.getuid?.() === 0 }, async () => {
-  const at = tree({ 'a/model.onnx': onnx, 'locked/model.onnx': onnx });
-  chmodSync(join(at, 'locked'), 0);
+test('an unreadable child does not stop the others', async () => {
+  const at = tree({ 'a/model.onnx': onnx, spoilt: undefined });
+  // Nobody can read through a link that leads to itself, not even root.
+  symlinkSync('model.json', join(at, 'spoilt/model.json'));
   const entries = await findRepositoryModels(at);
-  chmodSync(join(at, 'locked'), 0o755);
   assert.deepEqual(entries.map(brief), [
     ['a', 1, 'file', true],
-    ['locked', undefined, 'SRV_IO'],
+    ['spoilt', undefined, 'SRV_IO'],
   ]);
 });
 
