@@ -10,6 +10,7 @@ import { ImpressionStream, seeds } from '../examples/ctr/generator.js';
 import { exampleOf, type ModelInput } from '../examples/ctr/model-input.js';
 import { type Rows, unpackRows } from '../examples/ctr/rows-file.js';
 import { type BodyProtocol, encodeBody, type RequestBody } from '../src/loadtest/request-body.js';
+import { npyHeader } from '../src/model/split/npy-file.js';
 import { engineOptions } from './contestants/engine-options.js';
 import type { HttpSubject } from './http-rounds.js';
 import { paths } from './paths.js';
@@ -129,13 +130,9 @@ async function writeCopies(path: string, copies: number, log: (line: string) => 
   log(`writing ${(copies * sampleIds) / 1e6} M rows of the click model`);
   const { count, dim, values } = await sampleRows();
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const description = `{'descr': '<f4', 'fortran_order': False, 'shape': (${copies * count}, ${dim}), }`;
-  // The numbers begin at byte 128; the header ends a line.
-  const header = Buffer.from(`\x93NUMPY\x01\x00..${description.padEnd(117)}\n`, 'latin1');
-  header.writeUInt16LE(118, 8);
   const file = await open(path, 'w');
   try {
-    await file.write(header);
+    await file.write(npyHeader(copies * count, dim));
     for (let copy = 0; copy < copies; copy++) await file.write(bytes);
   } finally {
     await file.close();

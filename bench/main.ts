@@ -17,6 +17,7 @@ import { manyModels } from './scenarios/many-models.js';
 import { oneConnection } from './scenarios/one-connection.js';
 import { openLoop } from './scenarios/open-loop.js';
 import { reloadCtr } from './scenarios/reload-ctr.js';
+import { reloadDelta } from './scenarios/reload-delta.js';
 import { reloadDense } from './scenarios/reload-dense.js';
 import { reloadLatency } from './scenarios/reload-latency.js';
 import { reloadMany } from './scenarios/reload-many.js';
@@ -50,6 +51,7 @@ const scenarios: readonly Scenario[] = [
   reloadCtr,
   reloadDense,
   reloadLatency,
+  reloadDelta,
   reloadMany,
 ];
 
