@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { cpus, setPriority } from 'node:os';
+import { cpus } from 'node:os';
 import type { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
 import { errorToData, messageOf } from '../errors.js';
 import { hashFile } from '../native/binding.js';
@@ -23,9 +23,6 @@ import type {
 } from './prepare-messages.js';
 import { type CachedModel, prepareModel } from './prepare-model.js';
 import { PreparedCache } from './prepared-cache.js';
-
-/** Weighs a tenth of a process of normal priority. */
-const preparingNice = 10;
 
 type EngineModule = typeof import('onnxruntime-node');
 
@@ -162,8 +159,6 @@ function main(options: PrepareProcessOptions): void {
       (error: unknown) => send({ id, error: errorToData(error) }),
     );
   });
-  // A model that is prepared beside serving gets what requests leave of the processor.
-  setPriority(0, preparingNice);
   // The terminal sends its signals to the whole group: the parent drains, and this process ends with it.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});

@@ -1,6 +1,7 @@
 /** The parent's side of the prepare process: a queue of models and the life of the child that takes them. */
 import { type ChildProcess, fork } from 'node:child_process';
 import type { Socket } from 'node:net';
+import { setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -51,6 +52,8 @@ interface Child {
 }
 
 const keptLines = 20;
+/** Weighs a tenth of a process of normal priority. */
+const preparingNice = 10;
 const defaultCacheMaxBytes = 20 * 2 ** 30;
 const defaultModelTimeoutMs = 600_000;
 
@@ -167,6 +170,7 @@ export class Preparer {
       // in what an earlier session left in the heap.
       env: { ...process.env, MALLOC_MMAP_THRESHOLD_: '262144' },
     });
+    giveWay(forked);
     const child: Child = { process: forked, lines: [], phase: 'reading', isTimedOut: false };
     for (const stream of [forked.stdout, forked.stderr]) this.#listen(child, stream!);
     forked.on('message', (reply: PrepareReply) => this.#onReply(child, reply));
@@ -251,4 +255,16 @@ function setReferenced(child: ChildProcess, isReferenced: boolean): void {
   child.channel?.[action]();
   // Pipes are sockets, which the typings of a child's streams do not tell.
   for (const stream of [child.stdout, child.stderr]) (stream as unknown as Socket)[action]();
+}
+
+/**
+ * A model that is prepared beside serving gets what requests leave of the processor. On Linux this is the priority of the
+ * first thread; those that it starts have it from there, so it is set before there are any.
+ */
+function giveWay({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) setPriority(pid, preparingNice);
+  } catch {
+    // It has ended already, which its exit tells.
+  }
 }

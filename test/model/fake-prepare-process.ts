@@ -1,5 +1,6 @@
 /** A prepare process without an engine, which does what the path of a request says. */
-import { writeSync } from 'node:fs';
+import { readdirSync, writeSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import type { PrepareReply, PrepareTask } from '../../src/model/prepare-messages.js';
 
 let tasks = 0;
@@ -19,7 +20,15 @@ process.on('message', async ({ id, request, excluded }: PrepareTask) => {
     process.kill(process.pid, 'SIGSEGV');
     return;
   }
+  const source = deed === 'threads' ? niceOfThreads() : request.path;
   const formReason = `task ${tasks}; ${excluded.map((other) => `${other.form}: ${other.reason}`).join('; ')}`;
-  await send({ id, model: { source: request.path, formReason } as never });
+  await send({ id, model: { source, formReason } as never });
 });
 process.on('disconnect', () => process.exit(0));
+
+/** The nice values of all threads of this process, with blanks between. */
+function niceOfThreads(): string {
+  return readdirSync('/proc/self/task')
+    .map((thread) => getPriority(Number(thread)))
+    .join(' ');
+}

@@ -25,6 +25,13 @@ test('models are prepared one after the other in one process', async (t) => {
   );
 });
 
+test('the process gives way, with the threads that it starts', { skip: process.platform !== 'linux' }, async (t) => {
+  const preparer = openPreparer(t);
+  const { source } = await preparer.prepare({ path: 'original:threads' });
+  const nice = source.split(' ').map(Number);
+  assert.ok(nice.filter((value) => value === 10).length > 1, source);
+});
+
 test('a crash of the original refuses that model alone, with the signal and the last words', async (t) => {
   const lines: string[] = [];
   const preparer = openPreparer(t, { onEngineLine: (line, path) => lines.push(`${path} ${line}`) });
