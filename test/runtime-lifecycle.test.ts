@@ -1,17 +1,19 @@
 /** Models, stamps and tables that change on disk while a runtime serves them. */
 import assert from 'node:assert/strict';
-import { mkdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { RuntimeOptions } from '../src/config/schema.js';
 import type { ServingError } from '../src/errors.js';
+import { mayRaisePriority } from '../src/instance/thread-priority.js';
 import { writeOnnxModel } from '../src/model/onnx-writer.js';
 import { openRuntime } from '../src/runtime.js';
 import type { ModelStatus } from '../src/server/service.js';
 import { tensor } from '../src/tensor/tensor.js';
 import { concatModel, countedRows, makeTable, rowOf } from './support/embedding-models.js';
 import { type OpenedRuntime, openWith, type ServedModel } from './support/served.js';
-import { placeModel, placeVersion, scaleModel } from './support/test-models.js';
+import { placeModel, placeVersion, scaleModel, slowModel } from './support/test-models.js';
 import { until } from './support/until.js';
 
 interface Opened extends OpenedRuntime {
@@ -49,6 +51,15 @@ function publish(repository: string, name: string, version: number, bytes: Uint8
   writeFileSync(join(staging, 'model.onnx'), bytes);
   mkdirSync(join(repository, name), { recursive: true });
   renameSync(staging, join(repository, name, String(version)));
+}
+
+/** The nice value of a thread; undefined for one that has ended. */
+function niceOf(thread: number): number | undefined {
+  try {
+    return getPriority(thread);
+  } catch {
+    return undefined;
+  }
 }
 
 const scale = (factor: number): Uint8Array => writeOnnxModel(scaleModel(factor));
@@ -340,6 +351,19 @@ test('where nothing is watched nothing changes by itself', async (t) => {
   await assert.rejects(factor('m'), { code: 'SRV_MODEL_NOT_FOUND' });
   await runtime.load('m');
   assert.equal(await factor('m'), 1);
+});
+
+test('a load beside serving gives way on a thread of its own, which does so no longer when it serves', async (t) => {
+  const { runtime } = await open(t, { slow: slowModel(2) }, { threads: 1 });
+  const givingWay = (): number =>
+    readdirSync('/proc/self/task').filter((thread) => niceOf(Number(thread)) === 10).length;
+  const seen: number[] = [];
+  const watch = setInterval(() => seen.push(givingWay()), 5);
+  await runtime.load('slow');
+  clearInterval(watch);
+  // Where a thread could not go back it never gives way.
+  assert.equal(Math.max(...seen), mayRaisePriority() ? 1 : 0, seen.join());
+  assert.equal(givingWay(), 0);
 });
 
 test('what was asked for at run time outlives a restart: unloads, rollbacks, settings of loads', async (t) => {

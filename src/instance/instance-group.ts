@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Piscina, queueOptionsSymbol } from 'piscina';
 import { errorFromData, messageOf, ServingError } from '../errors.js';
 import type { Device, LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
+import { atLowPriority } from './thread-priority.js';
 
 /** Runs batches on one instance before it takes those of callers. A rejection fails the load. */
 export type WarmUp = (run: (message: RunMessage) => Promise<RunResult>) => Promise<void>;
@@ -267,9 +268,14 @@ export class InstanceGroup {
   }
 
   async #openSpare(): Promise<InstanceState> {
-    // It has no thread until its pool says so; what the group holds is loaded then.
-    this.#spare ??= stateOf(this.size, this.#openPool(1), undefined);
-    const spare = this.#spare;
+    // It has no thread until its pool says so; what the group holds is loaded then. A thread begins with the priority of
+    // the one that makes it, and has its own after its first load.
+    if (!this.#spare) {
+      await atLowPriority(async () => {
+        this.#spare = stateOf(this.size, this.#openPool(1), undefined);
+      });
+    }
+    const spare = this.#spare!;
     await this.#exclusively(spare, async () => undefined);
     return spare;
   }
@@ -346,7 +352,8 @@ export class InstanceGroup {
   async #open(instance: InstanceState, { message, warmUp }: Wanted): Promise<number> {
     const { loadMs } = await this.#send<LoadResult>(instance, 'load', message);
     const startedAt = performance.now();
-    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', batch));
+    const { lowPriority = false } = message;
+    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', { ...batch, lowPriority }));
     instance.loaded.add(message.versionId);
     return loadMs + performance.now() - startedAt;
   }

@@ -96,6 +96,8 @@ export interface RunMessage {
   /** Where outputs may be written, and how many bytes there are. */
   readonly replyOffset: number;
   readonly replyBytes: number;
+  /** Whether to run it with what others leave of the processor. */
+  readonly lowPriority?: boolean;
 }
 
 /** An output of a batch: a place in the slot, elements that did not fit there, or strings. */

@@ -54,7 +54,8 @@ async function runNow(message: RunMessage): Promise<Reply<RunResult>> {
         `version id ${message.versionId} is not loaded in this instance`,
       );
     }
-    return { ok: await predictor.run(message) };
+    const ran = (): Promise<RunResult> => predictor.run(message);
+    return { ok: await (message.lowPriority ? atLowPriority(ran) : ran()) };
   } catch (error) {
     return { error: errorToData(error) };
   }

@@ -25,7 +25,9 @@ test('models are prepared one after the other in one process', async (t) => {
   );
 });
 
-test('the process gives way, with the threads that it starts', { skip: process.platform !== 'linux' }, async (t) => {
+test('the process gives way, with the threads that it starts', {
+  skip: process.platform !== 'linux',
+}, async (t) => {
   const preparer = openPreparer(t);
   const { source } = await preparer.prepare({ path: 'original:threads' });
   const nice = source.split(' ').map(Number);
