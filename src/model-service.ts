@@ -4,7 +4,6 @@ import type { ModelLifecycle } from './model/model-lifecycle.js';
 import type { ModelRegistry } from './model/model-registry.js';
 import type { ModelVersion } from './model/model-version.js';
 import type { ModelStats } from './observe/model-stats.js';
-import { readLoadOverride } from './repository/load-override.js';
 import type {
   InferAnswer,
   InferCall,
@@ -144,8 +143,7 @@ export class ModelService implements InferenceService {
 
   async loadModel(name: string, config?: string): Promise<void> {
     this.#requireControl();
-    const override = config === undefined ? undefined : readLoadOverride(config, name);
-    await this.#options.lifecycle.load(name, override);
+    await this.#options.lifecycle.load(name, config);
   }
 
   async unloadModel(name: string): Promise<void> {

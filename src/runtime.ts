@@ -32,7 +32,6 @@ import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
 import { isAlive, processIdentity } from './process-identity.js';
 import { fingerprintOf } from './repository/fingerprint.js';
 import type { ModelEntry } from './repository/layout.js';
-import { readLoadOverride } from './repository/load-override.js';
 import { ModelSource } from './repository/model-source.js';
 import { StampReader, type StampRule, stampFileOf, stampRuleOf } from './repository/stamp-file.js';
 import type { ModelStatus, RequestRouting, TrafficControl } from './server/service.js';
@@ -350,8 +349,7 @@ export class Runtime {
     options: { readonly config?: Readonly<Record<string, unknown>> } = {},
   ): Promise<void> {
     const { config } = options;
-    const override = config && readLoadOverride(JSON.stringify(config), model);
-    await this.#lifecycle.load(model, override);
+    await this.#lifecycle.load(model, config && JSON.stringify(config));
   }
 
   /**

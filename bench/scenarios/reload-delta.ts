@@ -5,11 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadResult } from '../../src/loadtest/report.js';
 import { writeOnnxModel } from '../../src/model/onnx-writer.js';
 import { runProgram } from '../child-program.js';
-import { median } from '../median.js';
 import { mlpBodies } from '../mlp.js';
 import { mlpDir } from '../model-files.js';
 import { scratchDir } from '../paths.js';
 import { DeltaChain, writeRowModel } from '../reload/delta-chain.js';
+import { type State, stateBars, stateFigures, states } from '../reload/idle-and-loaded.js';
 import type { Scenario, ScenarioOptions } from '../scenario.js';
 import { type ServerProcess, startServe } from '../server-process.js';
 import { loadGenerator } from '../wrk.js';
@@ -23,23 +23,13 @@ const deltasARound = 4;
 const pauseMs = 1000;
 const probeEveryMs = 5;
 
-const states = ['idle', 'half load'] as const;
-type State = (typeof states)[number];
-
-const barName = (state: State, which: 'median' | 'worst'): string =>
-  `${state}: rename to first use, ${which}`;
+const measuredTime = 'rename to first use';
 
 /** How soon a delta of a table is used. */
 export const reloadDelta: Scenario = {
   name: 'reload-delta',
   question: `How long after its rename is a delta of ${rowsADelta} rows to a table of ${rows / 1e6} M used?`,
-  bars: states.flatMap((state) =>
-    (['median', 'worst'] as const).map((which) => ({
-      name: barName(state, which),
-      unit: 's' as const,
-      limit: { atMost: 1 },
-    })),
-  ),
+  bars: stateBars(measuredTime),
   async run(options) {
     const dir = await scratchDir('delta');
     let server: ServerProcess | undefined;
@@ -92,12 +82,7 @@ async function measure(
     log(`round ${round + 1} of ${rounds}`);
   }
   return {
-    measured: Object.fromEntries(
-      states.flatMap((state) => [
-        [barName(state, 'median'), median(seconds[state])],
-        [barName(state, 'worst'), Math.max(...seconds[state])],
-      ]),
-    ),
+    measured: stateFigures(measuredTime, seconds),
     invalid,
     notes: [
       `${deltasARound * rounds} deltas in each state; a request for ${ids} of their rows every ${probeEveryMs} ms, each answer checked; half load: ${rate} requests/s to another model beside it`,

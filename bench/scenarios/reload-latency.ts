@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { median } from '../median.js';
 import { writeRequests } from '../reload/checked-requests.js';
+import { type State, stateBars, stateFigures, states } from '../reload/idle-and-loaded.js';
 import type { Publisher } from '../reload/publisher.js';
 import { isReady, maximumOf } from '../reload/reload-rounds.js';
 import { startCheckedLoad, wrongIn } from '../reload/start-load.js';
@@ -17,26 +18,16 @@ const versionsARound = 4;
 const probesPerSecond = 200;
 const pauseMs = 1000;
 
-const states = ['idle', 'half load'] as const;
-type State = (typeof states)[number];
+const measuredTime = 'rename to first answer';
 /** Files that were written just now are waited for, unless a file says that they are whole. */
 const kinds = ['fresh files', 'marked as whole'] as const;
 type Kind = (typeof kinds)[number];
-
-const barName = (state: State, which: 'median' | 'worst'): string =>
-  `${state}: rename to first answer, ${which}`;
 
 /** How soon a version that was renamed into place answers. */
 export const reloadLatency: Scenario = {
   name: 'reload-latency',
   question: `How long after its rename does a new version of a 5 MB model answer, ${versionsARound} versions a round?`,
-  bars: states.flatMap((state) =>
-    (['median', 'worst'] as const).map((which) => ({
-      name: barName(state, which),
-      unit: 's' as const,
-      limit: { atMost: 1 },
-    })),
-  ),
+  bars: stateBars(measuredTime),
   async run(options) {
     const subject = await denseReloads(model, width);
     return withSubject(subject, startOnRepository('ours', []), (started) =>
@@ -81,12 +72,10 @@ async function measure(
     }
     log(`round ${round + 1} of ${rounds}`);
   }
-  const measured: Record<string, number> = {};
-  for (const state of states) {
-    const fresh = seconds[state]['fresh files'];
-    measured[barName(state, 'median')] = median(fresh);
-    measured[barName(state, 'worst')] = Math.max(...fresh);
-  }
+  const measured = stateFigures(measuredTime, {
+    idle: seconds.idle['fresh files'],
+    'half load': seconds['half load']['fresh files'],
+  });
   const text = (values: readonly number[]): string =>
     `median ${median(values).toFixed(3)} s, worst ${Math.max(...values).toFixed(3)} s`;
   return {

@@ -15,7 +15,7 @@ import { type Fingerprint, obsoleteVersions, staleVersions, versionsToLoad } fro
 import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
-import { type LoadOverride, withOverride } from '../repository/load-override.js';
+import { readLoadOverride, withOverride } from '../repository/load-override.js';
 import { noteConfiguration, reportWaitingLabels } from './configuration-notes.js';
 import type { ModelLoader } from './model-loader.js';
 import type { ModelRegistry } from './model-registry.js';
@@ -172,10 +172,11 @@ export class ModelLifecycle {
   /**
    * Loads a model anew from its place, also one that was unloaded, rolled back or is served as it is.
    *
-   * @param override wins over what its files say, until it is loaded again
-   * @throws SRV_MODEL_NOT_FOUND, or why the first wanted version could not be loaded
+   * @param config wins over what its files say, until it is loaded again: see `readLoadOverride`
+   * @throws SRV_MODEL_NOT_FOUND, what `readLoadOverride` throws, or why the first wanted version could not be loaded
    */
-  async load(name: string, override?: LoadOverride): Promise<void> {
+  async load(name: string, config?: string): Promise<void> {
+    const override = config === undefined ? undefined : readLoadOverride(config, name);
     await this.#change(name, async () => {
       const entries = await this.#options.findEntries(name);
       if (entries.length === 0) {
