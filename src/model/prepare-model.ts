@@ -1,26 +1,28 @@
 /** Preparing one model: the steps, in order. Runs in the prepare process. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf, ServingError } from '../errors.js';
+import { messageOf } from '../errors.js';
 import { takeLock } from '../file-lock.js';
-import { baseSessionExtra, type Engine, type EngineSession } from './engine-session.js';
+import { baseSessionExtra, type Engine } from './engine-session.js';
 import { chooseForm } from './form-policy.js';
+import { type MeasuredStructures, structureOf } from './measured-structures.js';
 import { type ModelFile, modelFiles } from './model-files.js';
 import { type OnnxSummary, readOnnxFile } from './onnx-file.js';
+import { type TriedOriginal, tryOriginal } from './original-trial.js';
 import type { ExcludedForm, PreparePhase } from './prepare-messages.js';
 import { PreparedCache } from './prepared-cache.js';
 import {
   formSessionExtra,
   measureForm,
+  openChecked,
+  openWriting,
   type PreparedForm,
   preparedModelFile,
   unpreparableReason,
   weightBytes,
-  writeForm,
 } from './prepared-forms.js';
 import type { FormMeasure, PreparedModel, PrepareRequest } from './prepared-model.js';
 import { servedValues } from './served-values.js';
-import { type TrialResult, tryModel } from './trial.js';
+import type { TrialResult } from './trial.js';
 
 /** What is kept of a prepared model: all but where it lies. */
 export type CachedModel = Omit<PreparedModel, 'source' | 'file' | 'cached'>;
@@ -31,6 +33,8 @@ export interface PrepareContext {
   readonly engine: () => Promise<Engine>;
   readonly cache: PreparedCache<CachedModel> | undefined;
   readonly cacheDirectory: string | undefined;
+  /** Forms that were measured before; beside the cache, because measuring takes longer than making. */
+  readonly measured: MeasuredStructures;
   readonly hashFile: (path: string) => Promise<string>;
   /** What a verdict depends on beside the model: engine version, CPU. */
   readonly environment: readonly string[];
@@ -49,7 +53,6 @@ const lockWaitMs = 120_000;
  * @throws SRV_MODEL_INVALID, SRV_MODEL_UNSUPPORTED, SRV_IO
  */
 export async function prepareModel(request: PrepareRequest, context: PrepareContext): Promise<PreparedModel> {
-  const { cache } = context;
   const summary = readOnnxFile(request.path);
   // Before anything is opened: running some of what is refused here ends the process.
   servedValues(request.path, summary);
@@ -64,6 +67,25 @@ export async function prepareModel(request: PrepareRequest, context: PrepareCont
     request.prepacking ?? 'auto',
     request.prepared ?? 'on',
   ]);
+  const task: Task = { request, context, summary, files, digest, key };
+  const model = await prepareOnce(task);
+  context.measured.note(structureOf(summary, request), model);
+  return model;
+}
+
+/** One model that is being prepared. */
+interface Task {
+  readonly request: PrepareRequest;
+  readonly context: PrepareContext;
+  readonly summary: OnnxSummary;
+  readonly files: readonly ModelFile[];
+  readonly digest: string;
+  readonly key: string;
+}
+
+async function prepareOnce(task: Task): Promise<PreparedModel> {
+  const { request, context, summary, key } = task;
+  const { cache } = context;
   const isExcluding = context.excluded.length > 0;
   const known = isExcluding ? undefined : await cache?.read(key);
   if (known) return handOut(request, known.value, known.directory, true);
@@ -72,7 +94,7 @@ export async function prepareModel(request: PrepareRequest, context: PrepareCont
   try {
     const made = release && !isExcluding ? await cache?.read(key) : undefined;
     if (made) return handOut(request, made.value, made.directory, true);
-    return await prepareCold(request, context, summary, files, digest, key);
+    return (await makeAgain(task)) ?? (await prepareCold(task));
   } finally {
     release?.();
   }
@@ -98,20 +120,30 @@ function handOut(
   return { ...value, source: request.path, file, cached };
 }
 
-async function prepareCold(
-  request: PrepareRequest,
-  context: PrepareContext,
-  summary: OnnxSummary,
-  files: readonly ModelFile[],
-  digest: string,
-  key: string,
-): Promise<PreparedModel> {
+/** Prepares a model of which nothing is known. */
+async function prepareCold(task: Task): Promise<PreparedModel> {
+  const { request, context, summary } = task;
   const engine = await context.engine();
-  const isCpu = (request.executionProviders?.[0] ?? 'cpu') === 'cpu';
+  const isCpu = isForCpu(request);
   await context.enter('original');
-  const tried = await tryOriginal(engine, request.path, summary, isCpu);
-  const { served, result } = tried;
-  const value: CachedModel = {
+  const tried = await tryOriginal(request.path, summary, isCpu, () =>
+    engine.open(request.path, { extra: baseSessionExtra }),
+  );
+  const value = verdictOf(task, tried);
+  const obstacle = isCpu
+    ? (unpreparableReason(summary, tried.result) ?? obstacleTo(task))
+    : 'prepared forms are made for cpu alone';
+  if (obstacle) return await store(task, { ...value, formReason: obstacle });
+  return await prepareForms(task, engine, tried.result, value);
+}
+
+function isForCpu({ executionProviders }: PrepareRequest): boolean {
+  return (executionProviders?.[0] ?? 'cpu') === 'cpu';
+}
+
+/** What is known of a model before a form is made of it. */
+function verdictOf({ summary, files, digest }: Task, { served, result, loadMs }: TriedOriginal): CachedModel {
+  return {
     form: 'original',
     formReason: '',
     sessionExtra: baseSessionExtra,
@@ -125,95 +157,73 @@ async function prepareCold(
     measures: [],
     weightBytes: weightBytes(summary),
     fileBytes: files.reduce((sum, file) => sum + file.bytes, 0),
-    loadMs: tried.loadMs,
+    loadMs,
     digest,
   };
-  const obstacle = isCpu
-    ? obstacleTo(request, context, summary, result)
-    : 'prepared forms are made for cpu alone';
-  if (obstacle) return await store(request, context, key, { ...value, formReason: obstacle });
-  return await prepareForms(request, context, engine, summary, result, value, key);
 }
 
-interface TriedOriginal {
-  readonly served: ReturnType<typeof servedValues>;
-  readonly result: TrialResult;
-  readonly loadMs: number;
-}
-
-async function tryOriginal(
-  engine: Engine,
-  path: string,
-  summary: OnnxSummary,
-  isCpu: boolean,
-): Promise<TriedOriginal> {
-  const startedAt = performance.now();
-  let session: EngineSession;
-  try {
-    session = await engine.open(path, { extra: baseSessionExtra });
-  } catch (error) {
-    if (isCpu) throw refusalOf(path, error);
-    // A model for another provider may use kernels that the CPU does not have.
-    const reason = `not tried: the CPU engine does not open it: ${messageOf(error)}`;
-    const result = {
-      trial: { ran: false, reason },
-      batching: { rowsIndependent: false, reason },
-      samples: [],
-    };
-    return { served: servedValues(path, summary), result, loadMs: 0 };
-  }
-  const loadMs = performance.now() - startedAt;
-  try {
-    const served = servedValues(path, summary, session.outputs);
-    const result = await tryModel(session, summary, served.outputs);
-    if (isCpu) return { served, result, loadMs };
-    const { ran, reason = 'tried on the CPU; durations there say nothing about this provider' } =
-      result.trial;
-    return { served, result: { ...result, trial: { ran, reason } }, loadMs };
-  } finally {
-    await session.close();
-  }
-}
-
-function refusalOf(path: string, error: unknown): ServingError {
-  const text = messageOf(error).trim();
-  const isBroken =
-    /protobuf parsing failed|deserialize tensor|external data|out of bounds|not a valid (model|graph)/i;
-  return new ServingError(
-    isBroken.test(text) ? 'SRV_MODEL_INVALID' : 'SRV_MODEL_UNSUPPORTED',
-    `${path}: the engine does not load the model: ${text}`,
-    { cause: error },
-  );
-}
-
-function obstacleTo(
-  request: PrepareRequest,
-  context: PrepareContext,
-  summary: OnnxSummary,
-  result: TrialResult,
-): string | undefined {
-  const reason = unpreparableReason(summary, result);
-  if (reason) return reason;
+/** Why no form may be made, whatever the model is. */
+function obstacleTo({ request, context: { cache } }: Task): string | undefined {
   if (request.prepared === 'off') return 'prepared forms are switched off for this model';
-  if (!context.cache) return 'there is no cache directory for a prepared form';
-  return context.cache.unwritable;
+  if (!cache) return 'there is no cache directory for a prepared form';
+  return cache.unwritable;
 }
 
+/**
+ * Makes the form that was best for an earlier model of the same structure, and tries the original while it is written: two
+ * sessions instead of seven. Undefined when there was none, or when anything is not as it was then: the long way finds out
+ * what, and tells it.
+ */
+async function makeAgain(task: Task): Promise<PreparedModel | undefined> {
+  const { request, context, summary } = task;
+  const { cache, measured, excluded } = context;
+  if (!isForCpu(request) || excluded.length > 0 || obstacleTo(task) !== undefined) return undefined;
+  const before = measured.of(structureOf(summary, request));
+  if (!before) return undefined;
+  const { form, formReason, measures } = before;
+  if (!cache!.makeRoom(diskBytes(form, summary))) return undefined;
+  const engine = await context.engine();
+  await context.enter(form);
+  const work = cache!.newWork();
+  const directory = join(work, form);
+  try {
+    const tried = await tryOriginal(request.path, summary, true, () =>
+      openWriting(engine, request.path, summary, form, directory),
+    );
+    if (unpreparableReason(summary, tried.result) !== undefined) return undefined;
+    const checked = await openChecked(engine, summary, form, directory, tried.result);
+    if ('refused' in checked) return undefined;
+    const { session, loadMs } = checked;
+    await session.close();
+    const sessionExtra = formSessionExtra[form];
+    const value = { ...verdictOf(task, tried), form, formReason, measures, sessionExtra, loadMs };
+    return await store(task, value, directory);
+  } catch {
+    return undefined;
+  } finally {
+    cache!.removeWork(work);
+  }
+}
+
+/** Prepacked weights lie in the file beside the others. */
+function diskBytes(form: PreparedForm, summary: OnnxSummary): number {
+  return (form === 'prepacked' ? 2 : 1) * weightBytes(summary);
+}
+
+/** Makes the forms that are allowed, measures them and keeps the best. */
 async function prepareForms(
-  request: PrepareRequest,
-  context: PrepareContext,
+  task: Task,
   engine: Engine,
-  summary: OnnxSummary,
   result: TrialResult,
   value: CachedModel,
-  key: string,
 ): Promise<PreparedModel> {
-  const cache = context.cache!;
+  const { request, summary } = task;
+  const cache = task.context.cache!;
   const prepacking = request.prepacking ?? 'auto';
   const measures: FormMeasure[] = [];
   let work: string | undefined;
   try {
-    if (!cache.makeRoom(value.weightBytes)) {
+    if (!cache.makeRoom(diskBytes('prepared', summary))) {
       const formReason = `the cache limit leaves no room for ${value.weightBytes} bytes of weights`;
       return handOut(request, { ...value, formReason }, undefined, false);
     }
@@ -221,14 +231,14 @@ async function prepareForms(
     for (const form of prepacking === 'off'
       ? (['prepared'] as const)
       : (['prepared', 'prepacked'] as const)) {
-      measures.push(await tryForm(request, context, engine, summary, result, form, join(work, form)));
+      measures.push(await tryForm(task, engine, result, form, join(work, form)));
     }
     const choice = chooseForm(measures, value.weightBytes, prepacking);
     const chosen: CachedModel = { ...value, form: choice.form, formReason: choice.reason, measures };
-    if (choice.form === 'original') return await store(request, context, key, chosen);
+    if (choice.form === 'original') return await store(task, chosen);
     const { loadMs } = measures.find((measure) => measure.form === choice.form)!;
     const sessionExtra = formSessionExtra[choice.form];
-    return await store(request, context, key, { ...chosen, sessionExtra, loadMs }, join(work, choice.form));
+    return await store(task, { ...chosen, sessionExtra, loadMs }, join(work, choice.form));
   } catch (error) {
     const formReason = `the prepared form could not be kept: ${messageOf(error)}`;
     return handOut(request, { ...value, measures, formReason }, undefined, false);
@@ -238,39 +248,33 @@ async function prepareForms(
 }
 
 async function tryForm(
-  request: PrepareRequest,
-  context: PrepareContext,
+  task: Task,
   engine: Engine,
-  summary: OnnxSummary,
   result: TrialResult,
   form: PreparedForm,
   directory: string,
 ): Promise<FormMeasure> {
+  const { request, context, summary } = task;
   const refused = (reason: string): FormMeasure => {
     return { form, refused: reason, loadMs: 0, oneRowUs: 0, batchUs: 0, batchRows: 0, privateBytes: 0 };
   };
   const excluded = context.excluded.find((other) => other.form === form);
   if (excluded) return refused(excluded.reason);
-  if (form === 'prepacked' && !context.cache?.makeRoom(2 * weightBytes(summary))) {
+  if (form === 'prepacked' && !context.cache?.makeRoom(diskBytes(form, summary))) {
     return refused('the cache limit leaves no room for twice the weights');
   }
   await context.enter(form);
   try {
-    mkdirSync(directory, { mode: 0o700 });
-    await writeForm(engine, request.path, summary, form, directory);
+    const session = await openWriting(engine, request.path, summary, form, directory);
+    await session.close();
   } catch (error) {
     return refused(`it could not be written: ${messageOf(error)}`);
   }
   return await measureForm(engine, summary, form, directory, result);
 }
 
-async function store(
-  request: PrepareRequest,
-  context: PrepareContext,
-  key: string,
-  value: CachedModel,
-  from?: string,
-): Promise<PreparedModel> {
+async function store(task: Task, value: CachedModel, from?: string): Promise<PreparedModel> {
+  const { request, context, key } = task;
   const { cache } = context;
   if (!cache || cache.unwritable !== undefined) return handOut(request, value, undefined, false);
   try {

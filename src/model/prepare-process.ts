@@ -13,6 +13,7 @@ import { processIdentity } from '../process-identity.js';
 import { datatypeOfEngine, fixedDatatypes } from '../tensor/datatype.js';
 import type { Tensor, TensorMap } from '../tensor/tensor.js';
 import { baseSessionExtra, type Engine, type EngineSession, type EngineValue } from './engine-session.js';
+import { MeasuredStructures } from './measured-structures.js';
 import type {
   PrepareProcessOptions,
   PrepareReply,
@@ -125,6 +126,7 @@ function main(options: PrepareProcessOptions): void {
         owner: processIdentity(process.ppid),
       })
     : undefined;
+  const measured = new MeasuredStructures();
   const environment = [engineVersion, process.platform, process.arch, cpuIdentity()];
   const loadEngine = (): Promise<Engine> => {
     engine ??= import('onnxruntime-node').then(engineOf);
@@ -150,6 +152,7 @@ function main(options: PrepareProcessOptions): void {
       engine: loadEngine,
       cache,
       cacheDirectory,
+      measured,
       hashFile,
       environment,
       enter: (phase) => send({ id, phase }),

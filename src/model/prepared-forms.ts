@@ -6,7 +6,7 @@
  * and a form is believed only after it was loaded again and gave the original's results.
  */
 import { readFileSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { messageOf } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
 import type { TensorMap } from '../tensor/tensor.js';
@@ -60,14 +60,17 @@ export function weightBytes(summary: OnnxSummary): number {
   );
 }
 
-/** Writes a form into a new directory. Rejects with the engine's error. */
-export async function writeForm(
+/**
+ * Opens the model's own file while the engine writes a form of it into a new directory. What is opened answers as the
+ * original does. Rejects with the engine's error.
+ */
+export async function openWriting(
   engine: Engine,
   path: string,
   summary: OnnxSummary,
   form: PreparedForm,
   directory: string,
-): Promise<void> {
+): Promise<EngineSession> {
   makeDirectory(directory);
   const isOld = summary.irVersion < 4;
   const extra: Record<string, string> = {
@@ -78,8 +81,38 @@ export async function writeForm(
   if (form === 'prepacked') extra['session.save_external_prepacked_constant_initializers'] = '1';
   if (isOld) extra['session.model_external_initializers_file_folder_path'] = dirname(path);
   const model = isOld ? liftIrVersion(readFileSync(path)) : path;
-  const session = await engine.open(model, { extra, optimizedFile: join(directory, preparedModelFile) });
+  return await engine.open(model, { extra, optimizedFile: join(directory, preparedModelFile) });
+}
+
+/** A form that was loaded and gave what the original gives, and how long loading took; or why it cannot be served. */
+export type CheckedForm =
+  | { readonly session: EngineSession; readonly loadMs: number }
+  | { readonly refused: string };
+
+/** Loads a written form and compares it with the original's results. Rejects where it does not load or run. */
+export async function openChecked(
+  engine: Engine,
+  summary: OnnxSummary,
+  form: PreparedForm,
+  directory: string,
+  result: TrialResult,
+): Promise<CheckedForm> {
+  if (!isFile(join(directory, preparedWeightsFile))) {
+    return { refused: 'the optimised model has no weights of 1 MiB or more' };
+  }
+  const startedAt = performance.now();
+  const session = await engine.open(join(directory, preparedModelFile), { extra: formSessionExtra[form] });
+  const loadMs = performance.now() - startedAt;
+  let difference: string | undefined;
+  try {
+    difference = await differenceFrom(session, summary, form, result);
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+  if (difference === undefined) return { session, loadMs };
   await session.close();
+  return { refused: `not what the original gives: ${difference}` };
 }
 
 /**
@@ -94,19 +127,14 @@ export async function measureForm(
   result: TrialResult,
 ): Promise<FormMeasure> {
   const nothing = { form, loadMs: 0, oneRowUs: 0, batchUs: 0, batchRows: 0, privateBytes: 0 };
-  const file = join(directory, preparedModelFile);
-  if (!isFile(join(directory, preparedWeightsFile))) {
-    return { ...nothing, refused: 'the optimised model has no weights of 1 MiB or more' };
-  }
   const sessions: EngineSession[] = [];
   try {
-    const extra = formSessionExtra[form];
-    sessions.push(await engine.open(file, { extra }));
-    const difference = await differenceFrom(sessions[0]!, summary, form, result);
-    if (difference) return { ...nothing, refused: `not what the original gives: ${difference}` };
+    const checked = await openChecked(engine, summary, form, directory, result);
+    if ('refused' in checked) return { ...nothing, refused: checked.refused };
+    sessions.push(checked.session);
     const before = anonymousBytes();
     const startedAt = performance.now();
-    const clone = await engine.open(file, { extra });
+    const clone = await engine.open(join(directory, preparedModelFile), { extra: formSessionExtra[form] });
     const loadMs = performance.now() - startedAt;
     sessions.push(clone);
     const names = Object.keys(result.samples[0]!.outputs);
@@ -127,7 +155,7 @@ export async function measureForm(
   } catch (error) {
     return {
       ...nothing,
-      refused: `${basename(file)} of this form does not load or run: ${messageOf(error)}`,
+      refused: `${preparedModelFile} of this form does not load or run: ${messageOf(error)}`,
     };
   } finally {
     for (const session of sessions) await session.close();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { readOnnxFile } from '../../src/model/onnx-file.js';
@@ -38,6 +38,24 @@ test('large weights are put where clones share them, and a second start takes th
   assert.equal(off.sessionExtra['session.disable_prepacking'], '1');
   const on = await openPreparer(t, { cacheDirectory }).prepare({ path, prepacking: 'on' });
   assert.equal(on.form, 'prepacked');
+});
+
+test('a model that was trained anew gets the form that was measured before, with its own weights', async (t) => {
+  const directory = temporaryDirectory(t);
+  const preparer = openPreparer(t, { cacheDirectory: join(directory, 'cache') });
+  const dense = denseModel(1, 1024);
+  const first = await preparer.prepare({ path: writeModel(directory, dense) });
+  const weights = dense.initializers![0]!.data as Float32Array;
+  const trained = weights.map((value) => value * 1.5);
+  const initializers = [{ ...dense.initializers![0]!, data: trained }];
+  const next = await preparer.prepare({
+    path: writeModel(directory, { ...dense, initializers }, 'next.onnx'),
+  });
+  assert.equal(next.form, first.form);
+  assert.match(next.formReason, /^as an earlier model of the same structure: /);
+  const kept = readFileSync(join(next.file, '..', 'model.weights'));
+  if (next.form === 'prepared') assert.ok(kept.includes(Buffer.from(trained.buffer)));
+  assert.ok(!kept.equals(readFileSync(join(first.file, '..', 'model.weights'))));
 });
 
 test('a cut prepared form is made anew', async (t) => {
