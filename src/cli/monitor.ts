@@ -55,7 +55,9 @@ async function runMonitor(
     stderr,
   );
   const meter = openFetchMeter(stderr);
-  const monitor = new Monitor(config, { logger: log.logger, ...(meter ? { onProgress: meter } : {}) });
+  // Who asks for one look is told how it ended.
+  const shown = { ...config, debug: config.debug || flags.once === true };
+  const monitor = new Monitor(shown, { logger: log.logger, ...(meter ? { onProgress: meter } : {}) });
   try {
     return await untilSignal(async (signal) => {
       if (flags.once === true) return ['installed', 'unchanged'].includes(await monitor.look(signal));

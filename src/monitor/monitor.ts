@@ -6,9 +6,9 @@ import { type MonitorConfig, type MonitorOptions, resolveMonitorConfig } from '.
 import { messageOf, ServingError } from '../errors.js';
 import { takeLock } from '../file-lock.js';
 import { type Logger, silentLogger } from '../observe/logger.js';
-import { abortError, throwIfAborted } from '../remote/abort.js';
+import { endedBy, throwIfAborted } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
-import { mask } from '../remote/masked-url.js';
+import { redacted } from '../remote/masked-url.js';
 import { openMonitorStore } from '../remote/open-store.js';
 import type { FetchProgress, RemoteStamp, RemoteStore } from '../remote/remote-store.js';
 import { doneFilePath, type FetchedModel, fetchModel } from './fetch-model.js';
@@ -276,30 +276,11 @@ export class Monitor {
   /** What others say may repeat what they were given. */
   #redacted(message: string): string {
     const { ftpPassword, fsUgi, generalHost = '', ftpHost = '', fsName } = this.config;
-    const passwords = [generalHost, ftpHost, fsName].flatMap((address) => {
-      const [, password] = /^[^/]*\/\/[^/@]*?:([^/@]+)@/.exec(address) ?? [];
-      return password === undefined ? [] : [password];
-    });
-    const secrets = [ftpPassword, fsUgi, fsUgi.split(',')[1] ?? '', ...passwords];
-    return secrets
-      .filter((secret) => secret.length > 2)
-      .reduce((text, secret) => text.replaceAll(secret, mask), message);
-  }
-}
-
-/** Rejects as soon as the signal is aborted, whether or not the work notices: a file system may hang for ever. */
-async function endedBy<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  let onAbort = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortError(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-  });
-  work.catch(() => undefined);
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
+    return redacted(
+      message,
+      [ftpPassword, ...fsUgi.split(',').slice(1), fsUgi],
+      [generalHost, ftpHost, fsName],
+    );
   }
 }
 

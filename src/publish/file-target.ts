@@ -1,10 +1,11 @@
 /** A directory of this machine, or a mounted one, to publish to. */
-import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { link, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { messageOf, ServingError } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import { replaceDirectory } from '../monitor/install-model.js';
 import { throwIfAborted } from '../remote/abort.js';
+import { hiddenBeside } from './hidden-name.js';
 import type { DirectoryFile, LockOutcome, PublishTarget, TargetOptions, Upload } from './publish-target.js';
 
 /** Files and directories appear by rename. */
@@ -13,7 +14,7 @@ export class FileTarget implements PublishTarget {
 
   async write(path: string, upload: Upload, { signal }: TargetOptions = {}): Promise<void> {
     const temporary = hiddenBeside(path);
-    await makeDirectory(dirname(path));
+    makePlace(dirname(path));
     try {
       await writeWhole(temporary, upload, signal);
       await rename(temporary, path).catch((cause: unknown) => refuse(path, cause));
@@ -30,11 +31,11 @@ export class FileTarget implements PublishTarget {
   ): Promise<void> {
     const staged = hiddenBeside(path);
     const aside = hiddenBeside(path);
-    await makeDirectory(dirname(path));
+    makePlace(dirname(path));
     try {
       for (const file of files) {
         const place = join(staged, file.path);
-        await makeDirectory(dirname(place));
+        makePlace(dirname(place));
         await writeWhole(place, file, signal);
       }
       await replaceDirectory({ staged, target: path, aside });
@@ -54,7 +55,7 @@ export class FileTarget implements PublishTarget {
   }
 
   async createLock(path: string, text: string): Promise<LockOutcome> {
-    await makeDirectory(dirname(path));
+    makePlace(dirname(path));
     // A link gives the lock its name and its text in one step.
     const temporary = hiddenBeside(path);
     try {
@@ -124,12 +125,12 @@ async function flushDirectory(path: string): Promise<void> {
   await handle?.close();
 }
 
-async function makeDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((cause: unknown) => refuse(path, cause));
-}
-
-function hiddenBeside(path: string): string {
-  return join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}`);
+function makePlace(path: string): void {
+  try {
+    makeDirectory(path, 0o777);
+  } catch (cause) {
+    refuse(path, cause);
+  }
 }
 
 function refuse(path: string, cause: unknown): never {

@@ -4,7 +4,7 @@ import type { Client } from 'basic-ftp';
 import { ServingError } from '../errors.js';
 import { type FtpAccess, FtpConnection } from '../remote/ftp-connection.js';
 import type { HttpBody } from '../remote/http-client.js';
-import { type Moves, replaceDirectory, underHiddenName } from './hidden-name.js';
+import { type Moves, replaceDirectory, takePlace, underHiddenName } from './hidden-name.js';
 import {
   type DirectoryFile,
   type LockOutcome,
@@ -110,12 +110,8 @@ class FtpSession {
   async replaceFile(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
     if (await this.rename(from, to, signal)) return;
     // Some servers rename to no name that is taken.
-    await this.removeFile(to, signal);
-    if (await this.rename(from, to, signal)) return;
-    throw new ServingError(
-      'SRV_REMOTE_REFUSED',
-      `${this.label}${to}: the server does not rename ${from} to it.`,
-    );
+    const moves: Moves = { rename: this.rename.bind(this), remove: this.removeFile.bind(this) };
+    await takePlace(from, to, moves, { label: this.label, signal });
   }
 
   /** False where the server refuses. */

@@ -1,7 +1,7 @@
 /** HDFS, and what else a `hadoop` program writes, to publish to: `hadoop fs -put`, `-mv`, `-cat`, `-rm`. */
 import { type HadoopOptions, HadoopProgram, type HadoopRun } from '../remote/hadoop-program.js';
 import type { HttpBody } from '../remote/http-client.js';
-import { hiddenBeside, type Moves, replaceDirectory, underHiddenName } from './hidden-name.js';
+import { type Moves, replaceDirectory, takePlace, underHiddenName } from './hidden-name.js';
 import {
   type DirectoryFile,
   type LockOutcome,
@@ -24,7 +24,7 @@ export class HadoopTarget implements PublishTarget {
     this.label = this.#program.label;
     this.#moves = {
       rename: async (from, to, signal) =>
-        (await this.#run(['-mv', from, to], to, { signal, mayMiss: true })) !== undefined,
+        (await this.#run(['-mv', from, to], to, { signal, mayMiss: true, mayExist: true })) !== undefined,
       remove: async (path, signal) => {
         await this.#run(['-rm', '-r', '-f', '-skipTrash', path], path, { signal });
       },
@@ -34,9 +34,7 @@ export class HadoopTarget implements PublishTarget {
   async write(path: string, { body }: Upload, { signal }: TargetOptions = {}): Promise<void> {
     await underHiddenName(path, this.#moves.remove, async (hidden) => {
       await this.#put(body, hidden, signal);
-      // The shell renames to no name that is taken: for a moment there is no file.
-      await this.#moves.remove(path, signal);
-      await this.#run(['-mv', hidden, path], path, { signal });
+      await takePlace(hidden, path, this.#moves, { label: this.label, signal });
     });
   }
 
@@ -57,12 +55,14 @@ export class HadoopTarget implements PublishTarget {
 
   /** A rename takes no name away. */
   async createLock(path: string, text: string, { signal }: TargetOptions = {}): Promise<LockOutcome> {
-    const hidden = hiddenBeside(path);
-    await this.#put(textUpload(text).body, hidden, signal);
-    const moved = await this.#run(['-mv', hidden, path], path, { signal, mayExist: true });
-    if (moved) return 'created';
-    await this.#moves.remove(hidden, signal);
-    return 'exists';
+    let outcome: LockOutcome = 'created';
+    await underHiddenName(path, this.#moves.remove, async (hidden) => {
+      await this.#put(textUpload(text).body, hidden, signal);
+      if (await this.#run(['-mv', hidden, path], path, { signal, mayExist: true })) return;
+      outcome = 'exists';
+      await this.#moves.remove(hidden, signal);
+    });
+    return outcome;
   }
 
   async readLock(path: string, options: TargetOptions = {}): Promise<string | undefined> {

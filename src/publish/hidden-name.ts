@@ -31,32 +31,51 @@ export async function underHiddenName(
   }
 }
 
+/** Where files are put in place, for errors, and what gives that up. */
+export interface PlaceOptions {
+  readonly label: string;
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
  * Puts a directory in the place of the one at `path`, if there is one, which comes back if that fails.
  *
  * @param fill writes the directory, under the name that it is given
- * @param label of the place, for its error
  * @throws SRV_REMOTE_REFUSED, and what `fill` and `moves` throw
  */
 export async function replaceDirectory(
   path: string,
   fill: (staged: string) => Promise<void>,
   moves: Moves,
-  { label, signal }: { readonly label: string; readonly signal: AbortSignal | undefined },
+  options: PlaceOptions,
+): Promise<void> {
+  await underHiddenName(path, moves.remove.bind(moves), async (staged) => {
+    await fill(staged);
+    await takePlace(staged, path, moves, options);
+  });
+}
+
+/**
+ * Gives what is at `staged` the name `path`, where a place renames to no name that is taken: for a moment there is nothing. What
+ * had the name comes back if that fails.
+ *
+ * @throws SRV_REMOTE_REFUSED, and what `moves` throw
+ */
+export async function takePlace(
+  staged: string,
+  path: string,
+  moves: Moves,
+  { label, signal }: PlaceOptions,
 ): Promise<void> {
   const aside = hiddenBeside(path);
-  const remove = moves.remove.bind(moves);
-  await underHiddenName(path, remove, async (staged) => {
-    await fill(staged);
-    const hadOne = await moves.rename(path, aside, signal);
-    try {
-      if (!(await moves.rename(staged, path, signal))) {
-        throw new ServingError('SRV_REMOTE_REFUSED', `${label}${path}: no directory can be renamed to it.`);
-      }
-    } catch (error) {
-      if (hadOne) await moves.rename(aside, path);
-      throw error;
+  const hadOne = await moves.rename(path, aside, signal);
+  try {
+    if (!(await moves.rename(staged, path, signal))) {
+      throw new ServingError('SRV_REMOTE_REFUSED', `${label}${path}: nothing can be renamed to it.`);
     }
-    if (hadOne) await moves.remove(aside, signal);
-  });
+  } catch (error) {
+    if (hadOne) await moves.rename(aside, path);
+    throw error;
+  }
+  if (hadOne) await moves.remove(aside, signal);
 }

@@ -33,8 +33,8 @@ export interface PublishTarget {
   readonly label: string;
 
   /**
-   * Writes a file, which readers see as it was or as it is now; only a web server that cannot rename (`MOVE`) may show
-   * a part of it.
+   * Writes a file, which readers see as it was or as it is now; where nothing can be renamed to a name that is taken they see
+   * none for a moment, and only a web server that cannot rename (`MOVE`) may show a part of it.
    */
   write(path: string, upload: Upload, options?: TargetOptions): Promise<void>;
 

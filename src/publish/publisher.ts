@@ -6,6 +6,7 @@ import { type PublishConfig, type PublishOptions, resolvePublishConfig } from '.
 import { messageOf, ServingError } from '../errors.js';
 import { IdleLimit } from '../monitor/idle-limit.js';
 import { type Logger, silentLogger } from '../observe/logger.js';
+import { endedBy } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
 import { listVersions, manifestName } from '../sparse/manifest.js';
 import { openTarget } from './open-target.js';
@@ -79,6 +80,8 @@ export class Publisher {
     this.#now = dependencies.now ?? (() => new Date());
     this.#openTarget = dependencies.openTarget ?? openTarget;
     this.#onProgress = dependencies.onProgress;
+    // An address that is none is found now: nothing is sent before it is asked for something.
+    void this.#openTarget(this.config).close();
   }
 
   /**
@@ -208,7 +211,6 @@ export class Publisher {
   ): Promise<Published | undefined> {
     const { config } = this;
     const startedAt = this.#clock.now();
-    // An address that is none is told before anything is packed.
     const opened = this.#openTarget(config);
     const prepared = await found
       .prepare(signal ?? new AbortController().signal)
@@ -225,7 +227,7 @@ export class Publisher {
     const target = hearing(opened, () => idle.heard());
     // Timers of the clock keep no process alive, but a wait for a lock is work under way.
     const hold = setInterval(() => undefined, 2 ** 31 - 1);
-    try {
+    const work = async (): Promise<Published | undefined> => {
       const { names } = prepared;
       const donePath = joinRemote(names.remotePath, names.remoteDonefileName);
       if (onlyNew) {
@@ -263,6 +265,10 @@ export class Publisher {
         this.#onProgress?.(undefined);
         await lock.release();
       }
+    };
+    try {
+      // What a target that fell silent is asked to clean up may hang as well.
+      return await endedBy(work(), idle.signal, () => pause(this.#clock, cleanUpMs, undefined));
     } finally {
       clearInterval(hold);
       idle.close();
@@ -271,6 +277,9 @@ export class Publisher {
     }
   }
 }
+
+/** What a publication that was given up has to remove its files and its lock. */
+const cleanUpMs = 5_000;
 
 /** Stamp files of servers and monitors lie in the directories that they are about. */
 const stampNames = ['fluid_time_file', 'fluid_time_stamp'];

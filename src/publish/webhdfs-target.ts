@@ -1,10 +1,9 @@
 /** HDFS to publish to, by its REST interface: a file that is not overwritten is the lock. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ServingError } from '../errors.js';
 import { throwIfAborted } from '../remote/abort.js';
 import { type HttpBody, readWhole } from '../remote/http-client.js';
-import { readAnswer, type WebHdfsAnswer, WebHdfsClient } from '../remote/webhdfs-client.js';
-import { type Moves, replaceDirectory, underHiddenName } from './hidden-name.js';
+import { notJson, readAnswer, type WebHdfsAnswer, WebHdfsClient } from '../remote/webhdfs-client.js';
+import { type Moves, replaceDirectory, takePlace, underHiddenName } from './hidden-name.js';
 import {
   type DirectoryFile,
   type LockOutcome,
@@ -58,7 +57,7 @@ export class WebHdfsTarget implements PublishTarget {
       const reply = await this.#client.send({ method: 'GET', path, query: { op: 'OPEN' }, signal });
       if (reply.status === 200) return readWhole(reply, maxSmallBytes);
       const answer = await readAnswer(reply);
-      if (reply.status === 404) return undefined;
+      if (reply.status === 404 && answer.exception !== notJson) return undefined;
       // Data nodes report the blocks of a new file a moment after it is closed.
       if (tries >= maxTries || !/No active nodes/.test(answer.message ?? '')) {
         throw this.#client.refusal(path, 'OPEN', answer);
@@ -111,7 +110,8 @@ export class WebHdfsTarget implements PublishTarget {
   }
 
   #made(path: string, overwrite: boolean, answer: WebHdfsAnswer): boolean {
-    if (answer.status === 201 || answer.status === 200) return true;
+    const isFine = [200, 201].includes(answer.status) && answer.exception === undefined;
+    if (isFine) return true;
     const isTaken = /AlreadyExists|AlreadyBeingCreated|RecoveryInProgress/.test(
       `${answer.exception} ${answer.message}`,
     );
@@ -122,12 +122,7 @@ export class WebHdfsTarget implements PublishTarget {
   async #replaceFile(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
     if (await this.#rename(from, to, { renameoptions: 'OVERWRITE' }, signal)) return;
     // Gateways that do not know the option rename to no name that is taken.
-    await this.#delete(to, signal);
-    if (await this.#rename(from, to, {}, signal)) return;
-    throw new ServingError(
-      'SRV_REMOTE_REFUSED',
-      `${this.label}${to}: the name node does not rename a file to it.`,
-    );
+    await takePlace(from, to, this.#moves, { label: this.label, signal });
   }
 
   /** False where it does not rename: `from` is not there, or `to` is. */
@@ -141,14 +136,21 @@ export class WebHdfsTarget implements PublishTarget {
       }),
     );
     // With options it answers nothing.
-    if (answer.status === 200) return answer.json.boolean !== false;
-    if (answer.status === 404 || /FileNotFound|AlreadyExists/.test(answer.exception ?? '')) return false;
+    const { boolean: isRenamed = query.renameoptions !== undefined } = answer.json;
+    if (answer.status === 200 && answer.exception === undefined) return isRenamed === true;
+    if (
+      (answer.status === 404 && answer.exception !== notJson) ||
+      /FileNotFound|AlreadyExists/.test(answer.exception ?? '')
+    )
+      return false;
     throw this.#client.refusal(to, 'RENAME', answer);
   }
 
   async #delete(path: string, signal?: AbortSignal): Promise<void> {
     const query = { op: 'DELETE', recursive: 'true' };
     const answer = await readAnswer(await this.#client.send({ method: 'DELETE', path, query, signal }));
-    if (answer.status !== 200 && answer.status !== 404) throw this.#client.refusal(path, 'DELETE', answer);
+    if ([200, 404].includes(answer.status) && answer.exception === undefined) return;
+    if (/FileNotFound/.test(answer.exception ?? '')) return;
+    throw this.#client.refusal(path, 'DELETE', answer);
   }
 }

@@ -2,7 +2,7 @@
 import { Client, FTPError } from 'basic-ftp';
 import { messageOf, ServingError } from '../errors.js';
 import { abortError, throwIfAborted } from './abort.js';
-import { maskedUrl } from './masked-url.js';
+import { maskedUrl, unescaped } from './masked-url.js';
 
 /** How to reach an FTP server. */
 export interface FtpAccess {
@@ -41,13 +41,13 @@ export function readFtpAddress(address: string, defaults: FtpDefaults = {}): Ftp
     );
   }
   const port = url.port === '' ? defaults.port : Number(url.port);
-  const username = defaults.username || decodeURIComponent(url.username);
-  const password = defaults.password || decodeURIComponent(url.password);
+  const username = defaults.username || unescaped(url.username, url);
+  const password = defaults.password || unescaped(url.password, url);
   return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
     ...(port === undefined ? {} : { port }),
     ...(username === '' ? {} : { username, password }),
-    ...(['', '/'].includes(url.pathname) ? {} : { directory: decodeURIComponent(url.pathname) }),
+    ...(['', '/'].includes(url.pathname) ? {} : { directory: unescaped(url.pathname, url) }),
     ...(url.protocol === 'ftps:' ? { tls: port === 990 ? 'implicit' : 'explicit' } : {}),
   };
 }
@@ -59,6 +59,7 @@ export class FtpConnection {
   readonly #access: FtpAccess;
   #client: Client | undefined;
   #home = '/';
+  #isClosed = false;
 
   constructor(access: FtpAccess) {
     this.#access = access;
@@ -87,7 +88,9 @@ export class FtpConnection {
     refusals: readonly number[] = [],
   ): Promise<Answer | undefined> {
     throwIfAborted(signal);
-    const onAbort = (): void => this.close();
+    if (this.#isClosed)
+      throw new ServingError('SRV_CANCELLED', `${this.label}${path}: the connection was given up`);
+    const onAbort = (): void => this.drop();
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       return await ask(await this.#connected());
@@ -100,7 +103,14 @@ export class FtpConnection {
     }
   }
 
+  /** Ends what is asked, and asks nothing more. */
   close(): void {
+    this.#isClosed = true;
+    this.drop();
+  }
+
+  /** Ends what is asked; what is asked next has a connection of its own. */
+  drop(): void {
     this.#client?.close();
     this.#client = undefined;
   }
@@ -111,14 +121,20 @@ export class FtpConnection {
     // Time limits are the caller's.
     const client = new Client(0);
     this.#client = client;
-    await client.access({
-      host,
-      port: port ?? (tls === 'implicit' ? 990 : 21),
-      user: username || 'anonymous',
-      password: password ?? '',
-      secure: tls === 'implicit' ? 'implicit' : tls === 'explicit',
-    });
-    this.#home = await client.pwd();
+    try {
+      await client.access({
+        host,
+        port: port ?? (tls === 'implicit' ? 990 : 21),
+        user: username || 'anonymous',
+        password: password ?? '',
+        secure: tls === 'implicit' ? 'implicit' : tls === 'explicit',
+      });
+      this.#home = await client.pwd();
+    } catch (error) {
+      // A connection that is open and not signed in would be taken for a good one.
+      client.close();
+      throw error;
+    }
     return client;
   }
 }

@@ -114,7 +114,7 @@ export class FtpStore implements RemoteStore {
     } finally {
       stream.destroy();
       // A transfer that is given up in its middle leaves a connection that nobody can use.
-      if (!isWhole) await this.close();
+      if (!isWhole) this.#connection.drop();
       await transfer;
     }
   }

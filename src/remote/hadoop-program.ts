@@ -8,7 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { messageOf, ServingError } from '../errors.js';
 import { abortError, throwIfAborted } from './abort.js';
 import type { HttpBody } from './http-client.js';
-import { maskedUrl } from './masked-url.js';
+import { maskedUrl, redacted } from './masked-url.js';
 
 /** How to run it. */
 export interface HadoopOptions {
@@ -47,6 +47,8 @@ export class HadoopProgram {
   /** What it is called in messages, secrets masked. */
   readonly label: string;
   readonly #options: HadoopOptions;
+  readonly #running = new Set<ChildProcess>();
+  #isClosed = false;
   #settings: { readonly directory: string; readonly file: string } | undefined;
 
   constructor(options: HadoopOptions) {
@@ -64,6 +66,7 @@ export class HadoopProgram {
   async run(args: readonly string[], path: string, run: HadoopRun): Promise<Buffer | undefined> {
     const { signal, body, mayMiss, mayExist, maxBytes = Number.POSITIVE_INFINITY } = run;
     throwIfAborted(signal);
+    if (this.#isClosed) throw new ServingError('SRV_CANCELLED', `${this.label}${path}: it was given up`);
     const { bin, fsUgi } = this.#options;
     const user = fsUgi.split(',')[0] ?? '';
     const child = spawn(bin, ['fs', ...this.#configuration(), ...args], {
@@ -75,6 +78,7 @@ export class HadoopProgram {
     const onAbort = (): void => killGroup(child);
     signal?.addEventListener('abort', onAbort, { once: true });
     process.once('exit', onAbort);
+    this.#running.add(child);
     try {
       const [ended] = await Promise.all([endOf(child, maxBytes), feed(child, body)]);
       if (signal?.aborted) throw abortError(signal);
@@ -85,12 +89,13 @@ export class HadoopProgram {
         );
       }
       if (ended.code === 0) return ended.output;
-      if (mayMiss && /No such file or directory/i.test(ended.errors)) return undefined;
+      // In its own form: a program that is installed badly misses files of its own.
+      if (mayMiss && /^\w+: `.*': No such file or directory/im.test(ended.errors)) return undefined;
       if (mayExist && /File exists|already exists/i.test(ended.errors)) return undefined;
       const isRefused = /Permission denied|AccessControlException/i.test(ended.errors);
       throw new ServingError(
         isRefused ? 'SRV_REMOTE_REFUSED' : 'SRV_REMOTE_UNAVAILABLE',
-        `${this.label}${path}: ${bin} fs ${args[0]} ended with ${ended.code}: ${lastWords(ended.errors)}`,
+        `${this.label}${path}: ${bin} fs ${args[0]} ended with ${ended.code}: ${this.#redacted(lastWords(ended.errors))}`,
       );
     } catch (cause) {
       if (cause instanceof ServingError) throw cause;
@@ -100,11 +105,20 @@ export class HadoopProgram {
     } finally {
       signal?.removeEventListener('abort', onAbort);
       process.off('exit', onAbort);
+      this.#running.delete(child);
     }
   }
 
-  /** Removes the settings that it was given. */
+  /** It repeats its settings when it complains of them. */
+  #redacted(text: string): string {
+    const { fsName, fsUgi } = this.#options;
+    return redacted(text, [fsUgi, ...fsUgi.split(',').slice(1)], [fsName]);
+  }
+
+  /** Kills what runs, and removes the settings that it was given. */
   close(): void {
+    this.#isClosed = true;
+    for (const child of this.#running) killGroup(child);
     if (this.#settings) rmSync(this.#settings.directory, { recursive: true, force: true });
     this.#settings = undefined;
   }
@@ -169,11 +183,11 @@ function endOf(child: ChildProcess, maxBytes: number): Promise<Ended> {
 }
 
 function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null) return;
+  if (child.pid === undefined) return;
   try {
     process.kill(-child.pid, 'SIGKILL');
   } catch {
-    // It has just ended.
+    // The group has ended. A script may end before what it started.
   }
 }
 

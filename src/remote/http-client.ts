@@ -45,6 +45,7 @@ const maxRedirects = 5;
 export class HttpClient {
   readonly #http = new HttpAgent({ keepAlive: true, maxSockets: 4 });
   readonly #https = new HttpsAgent({ keepAlive: true, maxSockets: 4 });
+  #isClosed = false;
 
   /**
    * Sends a request; any status is a reply. Headers that carry credentials are not sent to another origin.
@@ -56,6 +57,7 @@ export class HttpClient {
     let headers = options.headers ?? {};
     for (let redirects = 0; ; redirects++) {
       throwIfAborted(options.signal);
+      if (this.#isClosed) throw new ServingError('SRV_CANCELLED', `${maskedUrl(url)}: it was given up`);
       const reply = await this.#send(at, { ...options, headers });
       const { location } = reply.headers;
       if (![301, 302, 303, 307, 308].includes(reply.status) || location === undefined) return reply;
@@ -73,7 +75,9 @@ export class HttpClient {
     }
   }
 
+  /** Ends what is asked, and asks nothing more. */
   close(): void {
+    this.#isClosed = true;
     this.#http.destroy();
     this.#https.destroy();
   }

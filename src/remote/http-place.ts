@@ -1,5 +1,6 @@
 /** Where a web server's files are, and whom to sign in as. */
-import { maskedUrl } from './masked-url.js';
+import { ServingError } from '../errors.js';
+import { maskedUrl, unescaped } from './masked-url.js';
 
 /** A part of a web server. */
 export interface HttpPlace {
@@ -11,8 +12,17 @@ export interface HttpPlace {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** @param address `http://host:port/path`; `user:password@` signs in with HTTP Basic */
+/**
+ * @param address `http://host:port/path`; `user:password@` signs in with HTTP Basic
+ * @throws SRV_BAD_CONFIG
+ */
 export function readHttpPlace(address: URL | string): HttpPlace {
+  if (!URL.canParse(String(address))) {
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `Expected an address such as http://host:port/path, got ${maskedUrl(address)}.`,
+    );
+  }
   const base = new URL(address);
   const { username, password } = base;
   base.username = '';
@@ -23,7 +33,7 @@ export function readHttpPlace(address: URL | string): HttpPlace {
     headers:
       username === '' && password === ''
         ? {}
-        : basicAuthorization(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`),
+        : basicAuthorization(`${unescaped(username, address)}:${unescaped(password, address)}`),
   };
 }
 

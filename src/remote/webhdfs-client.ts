@@ -2,7 +2,7 @@
 import { type ErrorCode, ServingError } from '../errors.js';
 import { type HttpBody, HttpClient, type HttpReply, readWhole } from './http-client.js';
 import { basicAuthorization, urlBelow } from './http-place.js';
-import { maskedUrl } from './masked-url.js';
+import { maskedUrl, unescaped } from './masked-url.js';
 
 /** An answer that was read: its JSON, or what WebHDFS calls its exception. */
 export interface WebHdfsAnswer {
@@ -39,7 +39,7 @@ export class WebHdfsClient {
    */
   constructor(address: string, user: string) {
     const [, scheme = '', credentials = '', hosts = '', rest = ''] =
-      /^(\w+):\/\/(?:([^/@]*)@)?([^/?#]*)(.*)$/.exec(address) ?? [];
+      /^(\w+):\/\/(?:([^/?#]*)@)?([^/?#]*)(.*)$/.exec(address) ?? [];
     const protocol = scheme === 'swebhdfs' || scheme === 'https' ? 'https' : 'http';
     this.#bases = hosts.split(',').map((host) => {
       const text = `${protocol}://${host}${rest}`;
@@ -55,7 +55,7 @@ export class WebHdfsClient {
       return base;
     });
     this.label = `${protocol === 'https' ? 'swebhdfs' : 'webhdfs'}://${hosts}`;
-    this.#headers = credentials === '' ? {} : basicAuthorization(decodeURIComponent(credentials));
+    this.#headers = credentials === '' ? {} : basicAuthorization(unescaped(credentials, address));
   }
 
   /** Asks the name nodes in turn until one answers that does not merely stand by; any status is a reply. */
@@ -85,11 +85,12 @@ export class WebHdfsClient {
     throw last;
   }
 
-  /** Sends the bytes of a file to where a name node said that they go. */
+  /** Sends the bytes of a file to where a name node said that they go. Only its own hosts get the password. */
   sendBytes(place: URL, body: HttpBody, signal: AbortSignal | undefined): Promise<HttpReply> {
+    const isOwn = this.#bases.some(({ origin }) => origin === place.origin);
     return this.#client.request(place, {
       method: 'PUT',
-      headers: { ...this.#headers, 'content-type': 'application/octet-stream' },
+      headers: { ...(isOwn ? this.#headers : {}), 'content-type': 'application/octet-stream' },
       body,
       follows: false,
       signal,
@@ -110,6 +111,9 @@ export class WebHdfsClient {
   }
 }
 
+/** What stands for the exception of an answer that is no JSON, such as the page of another server. */
+export const notJson = 'not JSON';
+
 /** Reads an answer, of which anything but JSON becomes an exception. @throws SRV_REMOTE_TOO_LARGE */
 export async function readAnswer(reply: HttpReply): Promise<WebHdfsAnswer> {
   const { status } = reply;
@@ -121,7 +125,7 @@ export async function readAnswer(reply: HttpReply): Promise<WebHdfsAnswer> {
     json = undefined;
   }
   if (typeof json !== 'object' || json === null) {
-    return { status, json: {}, exception: 'not JSON', message: JSON.stringify(text.slice(0, 80)) };
+    return { status, json: {}, exception: notJson, message: JSON.stringify(text.slice(0, 80)) };
   }
   const { RemoteException: said } = json as {
     RemoteException?: { exception?: unknown; message?: unknown } | null;

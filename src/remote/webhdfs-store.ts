@@ -11,7 +11,7 @@ import type {
   RemoteStore,
 } from './remote-store.js';
 import { treeStamp } from './tree-stamp.js';
-import { readAnswer, WebHdfsClient } from './webhdfs-client.js';
+import { notJson, readAnswer, WebHdfsClient } from './webhdfs-client.js';
 
 /** What WebHDFS says of a file or directory; times in ms. */
 interface FileStatus {
@@ -97,7 +97,8 @@ export class WebHdfsStore implements RemoteStore {
   /** The JSON that answers an operation; undefined where there is nothing at the path. */
   async #ask(path: string, operation: string, signal: AbortSignal | undefined): Promise<unknown> {
     const answer = await readAnswer(await this.#get(path, operation, signal));
-    if (answer.status === 404) return undefined;
+    // A web server that is no WebHDFS has a 404 of its own.
+    if (answer.status === 404 && answer.exception !== notJson) return undefined;
     if (answer.status === 200 && answer.exception === undefined) return answer.json;
     throw this.#client.refusal(path, operation, answer);
   }

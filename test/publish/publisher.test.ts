@@ -14,6 +14,7 @@ import {
   removeDirectory,
   scaleModel,
 } from '../support/test-models.js';
+import { until } from '../support/until.js';
 import { placeExternalModel } from './external-model.js';
 import { targetContract } from './target-contract.js';
 import { filesOf, targets } from './targets.js';
@@ -164,6 +165,65 @@ describe('what is published', () => {
     assert.equal(await other.look(), 'published');
     assert.notEqual(readFileSync(join(place, 'house.done'), 'utf8'), done);
     assert.equal(other.nextPauseMs, 1000);
+  });
+
+  test('a target that falls silent is given up, whatever it was to clean up', async () => {
+    const directory = placeModel(newPlace(), 'house', scaleModel(1));
+    const silence = new Promise<never>(() => {});
+    const asked: string[] = [];
+    let isClosed = false;
+    class SilentTarget extends FileTarget {
+      override writeDirectory(): Promise<void> {
+        asked.push('write');
+        return silence;
+      }
+      override removeLock(): Promise<void> {
+        asked.push('remove the lock');
+        return silence;
+      }
+      override async close(): Promise<void> {
+        isClosed = true;
+      }
+    }
+    const clock = new ManualClock();
+    const options = { to: 'file', remotePath: newPlace(), pack: 'none', timeoutS: 30 } as const;
+    const publisher = new Publisher(directory, options, { clock, openTarget: () => new SilentTarget() });
+    isClosed = false;
+    const outcome = assert.rejects(
+      publisher.publish(),
+      failsWith('SRV_REMOTE_UNAVAILABLE', 'nothing came for 30 s'),
+    );
+    await until('the target is asked', () => asked.length > 0);
+    await clock.advance(30_000);
+    await clock.advance(4_000);
+    assert.equal(isClosed, false);
+    await clock.advance(1_000);
+    await outcome;
+    assert.equal(isClosed, true);
+  });
+
+  test('an address that is none is told before anything is looked at', () => {
+    for (const [options, what] of [
+      [{ to: 'ftp', ftpHost: 'ftp://files/models' }, 'remote_path'],
+      [{ to: 'ftp', ftpHost: 'ftp://me:100%@files' }, '%25'],
+      [{ to: 'http', generalHost: 'http://me:100%secret@files' }, '%25'],
+      [{ to: 'http', generalHost: 'http://' }, 'http://host:port/path'],
+      [{ to: 'hdfs', fsName: 'webhdfs://me:100%@files' }, '%25'],
+    ] as const) {
+      assert.throws(
+        () => new Publisher(newPlace(), { remotePath: '/models', ...options }),
+        (error) => failsWith('SRV_BAD_CONFIG', what)(error) && !String(error).includes('100%'),
+        JSON.stringify(options),
+      );
+    }
+  });
+
+  test('a place where no directory can be made is refused', {
+    skip: process.platform !== 'linux',
+  }, async () => {
+    const directory = placeModel(newPlace(), 'house', scaleModel(1));
+    const { publisher } = publishing(directory, { remotePath: '/proc/none/models' });
+    await assert.rejects(publisher.publish(), failsWith('SRV_IO', '/proc/none/models'));
   });
 
   test('equal files give equal archives', async () => {
