@@ -277,7 +277,7 @@ export class Runtime {
     this.service = new TrafficService({
       models: this.#models,
       traffic: config.traffic,
-      targets: new ModelTargets(this.#registry, (model) => this.#lifecycle.isDormant(model)),
+      targets: new ModelTargets(this.#registry, (model) => this.#lifecycle.mayWake(model)),
       clock,
       logger: this.#logger,
       state,

@@ -243,6 +243,15 @@ test('a rollback without a kept version loads the one before, and says when ther
   assert.equal(await factor('m'), 2, 'a load that is asked for takes the newest');
 });
 
+test('what a load said holds for what is rolled back to', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  for (const version of [1, 2]) publish(repository, 'm', version, scale(version));
+  await until('the newest is served', async () => (await factor('m').catch(() => 0)) === 2);
+  await runtime.load('m', { config: { max_batch_size: 5 } });
+  assert.equal(await runtime.rollback('m'), 1);
+  assert.equal(runtime.service.model('m').maxBatchSize, 5);
+});
+
 test('a model overwritten in place can be rolled back too', async (t) => {
   const { repository, factor, runtime } = await open(t, { m: scaleModel(1) }, { keepPrevious: 1 });
   writeFileSync(join(repository, 'm/model.onnx'), scale(2));
@@ -366,6 +375,14 @@ test('a load beside serving gives way on a thread of its own, which does so no l
   assert.equal(givingWay(), 0);
 });
 
+test('threads that the engine makes for a model do not give way to others', async (t) => {
+  const { runtime, factor } = await open(t, { m: scaleModel(2) }, { threads: 1, intraOpThreads: 3 });
+  await runtime.load('m');
+  assert.equal(await factor('m'), 2);
+  const low = readdirSync('/proc/self/task').filter((thread) => niceOf(Number(thread)) === 10);
+  assert.deepEqual(low, []);
+});
+
 test('what was asked for at run time outlives a restart: unloads, rollbacks, settings of loads', async (t) => {
   const first = await open(t);
   const { repository, directory } = first;
@@ -464,6 +481,30 @@ test('a request to a public name loads the model of the variant that it is for',
   assert.equal(await factor('pair'), 2);
   assert.equal(statusOf('b')[0]!.state, 'ready');
   assert.equal(statusOf('a')[0]!.state, 'unloaded', 'nothing was for it');
+});
+
+test('a variant whose model cannot be loaded leaves its requests to the others', async (t) => {
+  const { repository, factor } = await open(
+    t,
+    { good: scaleModel(3), bad: scaleModel(1) },
+    {
+      loadModels: 'on_first_use',
+      traffic: {
+        pair: {
+          variants: [
+            { tag: 'one', model: 'good', weight: 1 },
+            { tag: 'two', model: 'bad', weight: 1 },
+          ],
+        },
+      },
+    },
+  );
+  writeFileSync(join(repository, 'bad/model.onnx'), 'this is no model');
+  await until('it was tried', async () => {
+    const code = await factor('bad').catch((error: ServingError) => error.code);
+    return code === 'SRV_MODEL_INVALID';
+  });
+  for (let i = 0; i < 40; i++) assert.equal(await factor('pair'), 3);
 });
 
 test('a model that cannot be loaded for a request says why, to every request', async (t) => {

@@ -7,7 +7,11 @@ import type { Device, LoadMessage, LoadResult, Reply, RunMessage, RunResult } fr
 import { atLowPriority } from './thread-priority.js';
 
 /** Runs batches on one instance before it takes those of callers. A rejection fails the load. */
-export type WarmUp = (run: (message: RunMessage) => Promise<RunResult>) => Promise<void>;
+export type WarmUp = (
+  run: (message: RunMessage) => Promise<RunResult>,
+  /** Whether runs get what others leave of the processor, unless their message says otherwise. */
+  givesWay?: boolean,
+) => Promise<void>;
 
 /** How a version comes into a group. */
 export interface LoadOptions {
@@ -353,7 +357,7 @@ export class InstanceGroup {
     const { loadMs } = await this.#send<LoadResult>(instance, 'load', message);
     const startedAt = performance.now();
     const { lowPriority = false } = message;
-    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', { ...batch, lowPriority }));
+    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', { lowPriority, ...batch }), lowPriority);
     instance.loaded.add(message.versionId);
     return loadMs + performance.now() - startedAt;
   }

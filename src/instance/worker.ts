@@ -18,7 +18,9 @@ export async function load(message: LoadMessage): Promise<Reply<LoadResult>> {
     if (!predictors.has(message.versionId)) {
       const twin = message.sessionOf === undefined ? undefined : predictors.get(message.sessionOf);
       const open = (): Promise<Predictor> => Predictor.open(message, twin);
-      predictors.set(message.versionId, await (message.lowPriority ? atLowPriority(open) : open()));
+      // Threads that the engine makes keep the priority that they begin with.
+      const isLow = message.lowPriority && message.intraOpThreads <= 1;
+      predictors.set(message.versionId, await (isLow ? atLowPriority(open) : open()));
     }
     return { ok: { loadMs: performance.now() - startedAt } };
   } catch (error) {

@@ -122,6 +122,12 @@ export class ModelLifecycle {
     return [...this.#kept.values()].flat();
   }
 
+  /** Whether `wake` would load a model, and did not fail to a moment ago. */
+  mayWake(name: string): boolean {
+    if (!this.#dormant.has(name)) return false;
+    return this.#options.registry.versionsOf(name).some((version) => this.#failures.mayTry(version));
+  }
+
   /** Whether a model is not loaded, and `wake` would load it. */
   isDormant(name: string): boolean {
     return this.#dormant.has(name);
@@ -376,8 +382,12 @@ export class ModelLifecycle {
   /** What the source said last, as the last load by request wants it. */
   #entriesOf(name: string): readonly RepositoryEntry[] | undefined {
     const entries = this.#announced.get(name);
+    return entries && this.#asWanted(name, entries);
+  }
+
+  #asWanted(name: string, entries: readonly RepositoryEntry[]): readonly RepositoryEntry[] {
     const override = this.#requested.overrides.get(name);
-    return entries && override ? withOverride(entries, override) : entries;
+    return override ? withOverride(entries, override) : entries;
   }
 
   async #announcedOf(entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
@@ -518,7 +528,7 @@ export class ModelLifecycle {
     rejected: ReadonlySet<string>,
   ): Promise<ModelVersion> {
     const lowest = Math.min(...current.map(({ version }) => version));
-    const older = (await this.#options.findEntries(name))
+    const older = this.#asWanted(name, await this.#options.findEntries(name))
       .filter((entry) => entry.error === undefined)
       .filter(({ version }) => version < lowest)
       .toSorted((a, b) => b.version - a.version);

@@ -33,7 +33,7 @@ export interface PrepareContext {
   readonly engine: () => Promise<Engine>;
   readonly cache: PreparedCache<CachedModel> | undefined;
   readonly cacheDirectory: string | undefined;
-  /** Forms that were measured before; beside the cache, because measuring takes longer than making. */
+  /** What was measured of earlier models: measuring takes longer than making. */
   readonly measured: MeasuredStructures;
   readonly hashFile: (path: string) => Promise<string>;
   /** What a verdict depends on beside the model: engine version, CPU. */
@@ -67,9 +67,9 @@ export async function prepareModel(request: PrepareRequest, context: PrepareCont
     request.prepacking ?? 'auto',
     request.prepared ?? 'on',
   ]);
-  const task: Task = { request, context, summary, files, digest, key };
-  const model = await prepareOnce(task);
-  context.measured.note(structureOf(summary, request), model);
+  const structure = structureOf(summary, request);
+  const model = await prepareOnce({ request, context, summary, files, digest, key, structure });
+  context.measured.note(structure, model);
   return model;
 }
 
@@ -80,7 +80,9 @@ interface Task {
   readonly summary: OnnxSummary;
   readonly files: readonly ModelFile[];
   readonly digest: string;
+  /** Of its verdict in the cache. */
   readonly key: string;
+  readonly structure: string;
 }
 
 async function prepareOnce(task: Task): Promise<PreparedModel> {
@@ -94,7 +96,14 @@ async function prepareOnce(task: Task): Promise<PreparedModel> {
   try {
     const made = release && !isExcluding ? await cache?.read(key) : undefined;
     if (made) return handOut(request, made.value, made.directory, true);
-    return (await makeAgain(task)) ?? (await prepareCold(task));
+    const again = await makeAgain(task);
+    if (typeof again === 'object') return again;
+    const model = await prepareCold(task);
+    if (again === undefined) return model;
+    return {
+      ...model,
+      formReason: `${model.formReason}; the form of an earlier model was refused: ${again}`,
+    };
   } finally {
     release?.();
   }
@@ -171,38 +180,55 @@ function obstacleTo({ request, context: { cache } }: Task): string | undefined {
 
 /**
  * Makes the form that was best for an earlier model of the same structure, and tries the original while it is written: two
- * sessions instead of seven. Undefined when there was none, or when anything is not as it was then: the long way finds out
- * what, and tells it.
+ * sessions instead of seven. Undefined when there was none; a text when it is not to be had: the long way finds out more.
  */
-async function makeAgain(task: Task): Promise<PreparedModel | undefined> {
-  const { request, context, summary } = task;
+async function makeAgain(task: Task): Promise<PreparedModel | string | undefined> {
+  const { request, context, summary, structure } = task;
   const { cache, measured, excluded } = context;
   if (!isForCpu(request) || excluded.length > 0 || obstacleTo(task) !== undefined) return undefined;
-  const before = measured.of(structureOf(summary, request));
-  if (!before) return undefined;
-  const { form, formReason, measures } = before;
-  if (!cache!.makeRoom(diskBytes(form, summary))) return undefined;
+  // What is older is lifted first, so that the session that writes it is not of the model's own file.
+  if (summary.irVersion < 4) return undefined;
+  const form = measured.take(structure);
+  if (form === undefined) return undefined;
+  let work: string | undefined;
+  try {
+    const made = await makeForm(task, form, () => {
+      work = cache!.newWork();
+      return join(work, form);
+    });
+    if (typeof made === 'string') measured.forget(structure);
+    return made;
+  } catch (error) {
+    measured.forget(structure);
+    return messageOf(error);
+  } finally {
+    if (work !== undefined) cache!.removeWork(work);
+  }
+}
+
+/** Makes a form of a model without measuring it; a text says why it is not to be had. */
+async function makeForm(
+  task: Task,
+  form: PreparedForm,
+  newDirectory: () => string,
+): Promise<PreparedModel | string> {
+  const { request, context, summary } = task;
+  if (!context.cache!.makeRoom(diskBytes(form, summary))) return 'the cache limit leaves no room for it';
   const engine = await context.engine();
   await context.enter(form);
-  const work = cache!.newWork();
-  const directory = join(work, form);
-  try {
-    const tried = await tryOriginal(request.path, summary, true, () =>
-      openWriting(engine, request.path, summary, form, directory),
-    );
-    if (unpreparableReason(summary, tried.result) !== undefined) return undefined;
-    const checked = await openChecked(engine, summary, form, directory, tried.result);
-    if ('refused' in checked) return undefined;
-    const { session, loadMs } = checked;
-    await session.close();
-    const sessionExtra = formSessionExtra[form];
-    const value = { ...verdictOf(task, tried), form, formReason, measures, sessionExtra, loadMs };
-    return await store(task, value, directory);
-  } catch {
-    return undefined;
-  } finally {
-    cache!.removeWork(work);
-  }
+  const directory = newDirectory();
+  const tried = await tryOriginal(request.path, summary, true, () =>
+    openWriting(engine, request.path, summary, form, directory),
+  );
+  const reason = unpreparableReason(summary, tried.result);
+  if (reason !== undefined) return reason;
+  const checked = await openChecked(engine, summary, form, directory, tried.result);
+  if ('refused' in checked) return checked.refused;
+  const { session, loadMs } = checked;
+  await session.close();
+  const formReason = 'it was measured as the best for an earlier model of the same structure';
+  const sessionExtra = formSessionExtra[form];
+  return await store(task, { ...verdictOf(task, tried), form, formReason, sessionExtra, loadMs }, directory);
 }
 
 /** Prepacked weights lie in the file beside the others. */

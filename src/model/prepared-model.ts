@@ -88,13 +88,13 @@ export interface PreparedModel {
   /** Exact shapes of all outputs; present when every input is of fixed shape and no value decides a shape. */
   readonly outputShapes?: Readonly<Record<string, readonly number[]>>;
   readonly trial: ModelTrial;
-  /** The prepared forms that were tried; empty when none was. */
+  /** The prepared forms of this model that were measured; empty when none was. */
   readonly measures: readonly FormMeasure[];
   /** Bytes of the constants of 1 MiB and more. */
   readonly weightBytes: number;
   /** Bytes of the model file and its external data. */
   readonly fileBytes: number;
-  /** Loading `file` once more, ms. */
+  /** Loading `file`, ms. */
   readonly loadMs: number;
   /** Whether the answer came from the cache without opening the model. */
   readonly cached: boolean;

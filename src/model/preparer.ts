@@ -265,6 +265,6 @@ function giveWay({ pid }: ChildProcess): void {
   try {
     if (pid !== undefined) setPriority(pid, preparingNice);
   } catch {
-    // It has ended already, which its exit tells.
+    // It has ended, which its exit tells, or may not be slowed down, which costs others and not the model.
   }
 }

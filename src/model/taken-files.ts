@@ -1,9 +1,10 @@
 /** Copies of model files that their publisher overwrites in place. */
 import { constants } from 'node:fs';
-import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { messageOf, ServingError } from '../errors.js';
+import { makeDirectory } from '../make-directory.js';
 import { hashBytes, hashFile } from '../native/binding.js';
 import { isAlive, processIdentity } from '../process-identity.js';
 import { type ModelFile, modelFiles } from './model-files.js';
@@ -103,7 +104,7 @@ export class TakenFiles {
     const hashes: string[] = [];
     for (const one of files) {
       const target = targetOf(one, file, directory);
-      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+      makeDirectory(dirname(target));
       await copyFile(one.path, target, constants.COPYFILE_FICLONE);
       hashes.push(`${basename(target)} ${await hashFile(target)}`);
     }

@@ -55,6 +55,8 @@ export interface BrokenEntry {
   readonly version?: number;
   readonly directory: string;
   readonly error: ServingError;
+  /** A version that the policy asks for by number and that is not there. */
+  readonly isAbsent?: true;
 }
 
 /** What is said of a model elsewhere than in its directory; it wins over what its directory says. */
@@ -260,12 +262,13 @@ export function missingVersions(
   directory: string,
   there: readonly { readonly version?: number }[],
   policy: VersionPolicy | undefined,
-): { readonly version: number; readonly error: ServingError }[] {
+): { readonly version: number; readonly error: ServingError; readonly isAbsent: true }[] {
   if (policy?.kind !== 'specific') return [];
   return [...new Set(policy.versions)]
     .filter((version) => there.every((found) => found.version !== version))
     .map((version) => ({
       version,
+      isAbsent: true,
       error: new ServingError(
         'SRV_MODEL_NOT_FOUND',
         `The version policy (${policyText(policy)}) wants version ${version}, which is not in ${directory}.`,

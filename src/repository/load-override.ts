@@ -31,6 +31,12 @@ export function readLoadOverride(text: string, model: string): LoadOverride {
   if (name !== undefined && name !== model) {
     throw new ServingError('SRV_BAD_CONFIG', `${source}: name: expected "${model}" or none, got "${name}"`);
   }
+  if (settings.reloadableMeta !== undefined || settings.reloadableType !== undefined) {
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `${source}: reloadable_meta and reloadable_type belong into model.json: a load does not change what is watched`,
+    );
+  }
   const reason = tritonConfig && unsupportedReason(tritonConfig);
   if (reason !== undefined) throw new ServingError('SRV_MODEL_UNSUPPORTED', reason);
   return tritonConfig ? { settings, tritonConfig } : { settings };
@@ -49,7 +55,9 @@ export function withOverride(
       sound.map(({ version }) => version),
       policy,
     );
-  const changed = entries.map((entry) => {
+  // What the files' own policy lacked is nothing that this one wants.
+  const there = policy ? entries.filter((entry) => !(entry.error !== undefined && entry.isAbsent)) : entries;
+  const changed = there.map((entry) => {
     if (entry.error !== undefined) return entry;
     const { notices = [] } = tritonConfig ?? {};
     return {
@@ -60,7 +68,7 @@ export function withOverride(
       ...(tritonConfig ? { tritonConfig, notices: [...(entry.notices ?? []), ...notices] } : {}),
     };
   });
-  return [...changed, ...missingOf(entries, policy)];
+  return [...changed, ...missingOf(there, policy)];
 }
 
 function missingOf(

@@ -7,12 +7,12 @@ const shownNames = 20;
 /** Targets among the models of a runtime. */
 export class ModelTargets implements VariantTargets {
   readonly #registry: ModelRegistry;
-  readonly #isDormant: (model: string) => boolean;
+  readonly #mayWake: (model: string) => boolean;
 
-  /** @param isDormant whether a model is loaded by the next request for it */
-  constructor(registry: ModelRegistry, isDormant: (model: string) => boolean) {
+  /** @param mayWake whether the next request for a model tries to load it */
+  constructor(registry: ModelRegistry, mayWake: (model: string) => boolean) {
     this.#registry = registry;
-    this.#isDormant = isDormant;
+    this.#mayWake = mayWake;
   }
 
   readyVersion({ model, version, label }: VariantTarget): number | undefined {
@@ -21,8 +21,8 @@ export class ModelTargets implements VariantTargets {
     return wanted !== undefined && this.#registry.isReady(model, wanted) ? wanted : undefined;
   }
 
-  isDormant({ model }: VariantTarget): boolean {
-    return this.#isDormant(model);
+  mayWake({ model }: VariantTarget): boolean {
+    return this.#mayWake(model);
   }
 
   problemWith({ model, version, label }: VariantTarget): string | undefined {

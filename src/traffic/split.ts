@@ -27,6 +27,8 @@ export interface Choice {
   /** The version that the variant means now; of a model that the request loads, what its target says. */
   readonly version: number | undefined;
   readonly label: string | undefined;
+  /** Whether the request waits until its model is loaded. */
+  readonly isWaking: boolean;
 }
 
 /** How far back `recent` of the status goes where no guard says more. */
@@ -98,8 +100,8 @@ export class Split {
    */
   representative(): Choice {
     for (const variant of [this.control, ...this.variants]) {
-      const choice = this.#choiceOf(variant);
-      if (choice) return choice;
+      const version = this.#options.targets.readyVersion(variant.target);
+      if (version !== undefined) return { variant, version, label: undefined, isWaking: false };
     }
     throw this.#notReady(this.variants);
   }
@@ -187,9 +189,9 @@ export class Split {
   #choiceOf(variant: Variant): Choice | undefined {
     const { target } = variant;
     const version = this.#options.targets.readyVersion(target);
-    if (version !== undefined) return { variant, version, label: undefined };
-    if (!this.#options.targets.isDormant(target)) return undefined;
-    return { variant, version: target.version, label: target.label };
+    if (version !== undefined) return { variant, version, label: undefined, isWaking: false };
+    if (!this.#options.targets.mayWake(target)) return undefined;
+    return { variant, version: target.version, label: target.label, isWaking: true };
   }
 
   #notReady(variants: readonly Variant[]): ServingError {

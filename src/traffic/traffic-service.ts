@@ -158,7 +158,7 @@ export class TrafficService implements SplitService {
     if (!split) return this.#models.model(name, version, label);
     const choice = split.representative();
     const { target } = choice.variant;
-    const view = this.#models.model(target.model, choice.version, choice.label);
+    const view = this.#models.model(target.model, choice.version);
     return {
       ...view,
       name,
@@ -228,7 +228,7 @@ export class TrafficService implements SplitService {
     const startedAt = clock.now();
     let tag: string | undefined;
     try {
-      const { variant, version, label } = split.choose(call.routing);
+      const { variant, version, label, isWaking } = split.choose(call.routing);
       tag = variant.tag;
       let answer: InferAnswer;
       try {
@@ -239,7 +239,7 @@ export class TrafficService implements SplitService {
       }
       const now = clock.now();
       const seconds = (now - startedAt) / 1000;
-      variant.recordAnswer(now, seconds);
+      variant.recordAnswer(now, seconds, isWaking);
       for (const lane of shadows) lane.offer(call, answer.outputs, seconds);
       return new VariantAnswer(answer, split.name, tag);
     } catch (error) {

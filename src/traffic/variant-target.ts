@@ -12,8 +12,8 @@ export interface VariantTarget {
 export interface VariantTargets {
   /** The number of the version that a target means now; undefined while it is not ready. */
   readyVersion(target: VariantTarget): number | undefined;
-  /** Whether the model of a target is not loaded now, and a request for it loads it. */
-  isDormant(target: VariantTarget): boolean;
+  /** Whether the model of a target is not loaded now, and a request for it tries to load it. */
+  mayWake(target: VariantTarget): boolean;
   /** Why nothing that is known is meant, and what there is; undefined for a known version, ready or not. */
   problemWith(target: VariantTarget): string | undefined;
 }

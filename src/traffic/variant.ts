@@ -34,9 +34,11 @@ export class Variant {
     this.window = new OutcomeWindow(windowMs);
   }
 
-  recordAnswer(now: number, seconds: number): void {
+  /** @param wasWaking whether it waited for its model to be loaded, for which no variant is judged */
+  recordAnswer(now: number, seconds: number, wasWaking = false): void {
     this.outcomes.set('ok', (this.outcomes.get('ok') ?? 0) + 1);
     this.seconds.record(seconds);
+    if (wasWaking) return;
     this.requests += 1;
     this.window.record(now, seconds);
   }

@@ -89,12 +89,13 @@ test('a model of a structure that was measured is made in that form alone, while
   for (const version of [2, 3]) {
     const next = await prepare(version);
     assert.deepEqual(engine.take(), ['write prepared', 'form']);
-    assert.equal(next.formReason, `as an earlier model of the same structure: ${first.formReason}`);
+    assert.match(next.formReason, /best for an earlier model of the same structure/);
+    assert.deepEqual(next.measures, []);
     assert.notEqual(next.file, first.file);
     assert.notEqual(next.digest, first.digest);
     assert.deepEqual(
-      { form: next.form, measures: next.measures, batching: next.batching, extra: next.sessionExtra },
-      { form: 'prepared', measures: first.measures, batching: first.batching, extra: first.sessionExtra },
+      { form: next.form, batching: next.batching, extra: next.sessionExtra },
+      { form: 'prepared', batching: first.batching, extra: first.sessionExtra },
     );
   }
   // A crash of either is one of this form.
@@ -120,9 +121,11 @@ test('a form that is wrong for these weights is not served: the long way tells i
   assert.deepEqual(engine.take(), ['write prepared', 'form', 'original', 'write prepared', 'form']);
   assert.equal(wrong.form, 'original');
   assert.match(wrong.formReason, /not what the original gives/);
+  assert.match(wrong.formReason, /the form of an earlier model was refused: not what/);
+  // It is forgotten: another version is not tried in vain.
   engine.formError = 0;
   assert.equal((await prepare(3)).form, 'prepared');
-  assert.deepEqual(engine.take(), ['write prepared', 'form']);
+  assert.deepEqual(engine.take(), longWay);
 });
 
 test('another structure, and a form that ended the process, go the long way', async (t) => {
@@ -137,14 +140,41 @@ test('another structure, and a form that ended the process, go the long way', as
   assert.match(model.formReason, /ended the process/);
 });
 
-test('of many structures the one used longest ago is forgotten', () => {
+test('a disk that fails costs the form and not the version', async (t) => {
+  const { engine, context, prepare } = setUp(t);
+  await prepare(1);
+  t.mock.method(context.cache!, 'newWork', () => {
+    throw new Error('ENOSPC: no space left on device');
+  });
+  const model = await prepare(2);
+  assert.equal(model.form, 'original');
+  assert.match(model.formReason, /could not be kept: ENOSPC.*earlier model was refused: ENOSPC/);
+  assert.equal(engine.take().at(-1), 'original');
+});
+
+test('a structure is measured anew after some versions, and forgotten when many others came', () => {
   const measured = new MeasuredStructures();
-  const model = { form: 'prepared', formReason: 'fast', measures: [] } as const;
+  const measure = {
+    form: 'prepared',
+    loadMs: 1,
+    oneRowUs: 1,
+    batchUs: 1,
+    batchRows: 1,
+    privateBytes: 0,
+  } as const;
+  const model = { form: 'prepared', measures: [measure] } as const;
+  measured.note('often', model);
+  for (let i = 0; i < 20; i++) assert.equal(measured.take('often'), 'prepared');
+  assert.equal(measured.take('often'), undefined);
   for (let i = 0; i < 1000; i++) measured.note(`s${i}`, model);
-  assert.equal(measured.of('s0')?.form, 'prepared');
+  assert.equal(measured.take('s0'), 'prepared');
   measured.note('one more', model);
-  assert.equal(measured.of('s0')?.formReason, 'as an earlier model of the same structure: fast');
-  assert.equal(measured.of('s1'), undefined);
+  assert.equal(measured.take('s0'), 'prepared');
+  assert.equal(measured.take('s1'), undefined);
   measured.note('from its own file', { ...model, form: 'original' });
-  assert.equal(measured.of('from its own file'), undefined);
+  measured.note('not measured itself', { ...model, measures: [] });
+  measured.note('half refused', { ...model, measures: [measure, { ...measure, refused: 'it differs' }] });
+  measured.forget('s2');
+  for (const structure of ['from its own file', 'not measured itself', 'half refused', 's2'])
+    assert.equal(measured.take(structure), undefined, structure);
 });

@@ -52,7 +52,7 @@ test('a model that was trained anew gets the form that was measured before, with
     path: writeModel(directory, { ...dense, initializers }, 'next.onnx'),
   });
   assert.equal(next.form, first.form);
-  assert.match(next.formReason, /^as an earlier model of the same structure: /);
+  assert.match(next.formReason, /an earlier model of the same structure/);
   const kept = readFileSync(join(next.file, '..', 'model.weights'));
   if (next.form === 'prepared') assert.ok(kept.includes(Buffer.from(trained.buffer)));
   assert.ok(!kept.equals(readFileSync(join(first.file, '..', 'model.weights'))));

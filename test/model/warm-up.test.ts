@@ -130,6 +130,28 @@ test('a request that takes longer than its limit is told at once, and fails the 
   assert.equal(slots.used, 0);
 });
 
+test('a late run that gave way to others is run once more at normal priority, and judged by that', async () => {
+  const ends: (() => void)[] = [];
+  const { warmUp, run, clock, slots } = bench(
+    { requests: [request([5])], timeoutMs: 200, count: 1, batchSizes: [] },
+    () => new Promise<void>((resolve) => ends.push(resolve)),
+  );
+  const priorities: (boolean | undefined)[] = [];
+  const warming = warmUp.warmUp((message) => {
+    priorities.push(message.lowPriority);
+    return run(message);
+  }, true);
+  await clock.settle();
+  await clock.advance(300);
+  ends[0]!();
+  await clock.settle();
+  await clock.advance(150);
+  ends[1]!();
+  await warming;
+  assert.deepEqual(priorities, [undefined, false]);
+  assert.equal(slots.used, 0);
+});
+
 test('with a limit of 0 a request may take as long as it likes', async () => {
   let end = (): void => undefined;
   const { warmUp, run, clock } = bench(

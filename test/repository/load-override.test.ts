@@ -98,6 +98,12 @@ test('what a config.pbtxt says is said by its JSON form too', () => {
 
 for (const [what, text, code, message] of [
   ['no JSON', '{', 'SRV_BAD_CONFIG', /load of 'ranker' is not JSON/],
+  [
+    'what is watched',
+    '{"reloadable_type": "md5sum"}',
+    'SRV_BAD_CONFIG',
+    /belong into model.json: a load does not change what is watched/,
+  ],
   ['no object', '[1]', 'SRV_BAD_CONFIG', /does not hold a JSON object/],
   ['another name', '{"name": "x"}', 'SRV_BAD_CONFIG', /name: expected "ranker" or none, got "x"/],
   [
@@ -156,6 +162,8 @@ test('an override wins key by key, and its policy over that of the files', () =>
   assert.deepEqual(wanted(withOverride(entries, read({ version_policy: 'all' }))), [1, 2, 3]);
   const specific = { version_policy: { specific: { versions: [1, 7] } } };
   assert.deepEqual(wanted(withOverride(entries, read(specific))), [1, '7 SRV_MODEL_NOT_FOUND']);
+  const lacking = withOverride(entries, read(specific));
+  assert.deepEqual(wanted(withOverride(lacking, read({ version_policy: 'all' }))), [1, 2, 3]);
   const labelled = withOverride(entries, read({ labels: { stable: 2 } }));
   assert.deepEqual(labelled[0]!.error === undefined && labelled[0]!.labels, { stable: 2 });
 });

@@ -47,8 +47,8 @@ test('a target means a version that is ready: the newest, that of its number, or
 });
 
 test('a target sleeps with its model', () => {
-  assert.ok(targets().isDormant(target({ model: 'sleeper', version: 3 })));
-  assert.ok(!targets().isDormant(target()));
+  assert.ok(targets().mayWake(target({ model: 'sleeper', version: 3 })));
+  assert.ok(!targets().mayWake(target()));
 });
 
 test('what is known is no problem, ready or not; what is not is named beside what there is', () => {

@@ -38,7 +38,7 @@ function open(settings: Partial<ShadowSettings> = {}): {
       clock,
       hasRoom: () => room.isThere,
       random: () => 0.5,
-      targets: { readyVersion: () => ready.version, isDormant: () => false, problemWith: () => undefined },
+      targets: { readyVersion: () => ready.version, mayWake: () => false, problemWith: () => undefined },
       infer: (call) =>
         new Promise<InferAnswer>((resolve, reject) => {
           runs.push({

@@ -30,7 +30,7 @@ function open(settings: SplitSettings): {
     targets: {
       readyVersion: ({ model, version }: VariantTarget) =>
         notReady.has(model) || dormant.has(model) ? undefined : (version ?? 1),
-      isDormant: ({ model }: VariantTarget) => dormant.has(model),
+      mayWake: ({ model }: VariantTarget) => dormant.has(model),
       problemWith: () => undefined,
     },
   });
@@ -143,7 +143,20 @@ test('a variant whose model a request loads takes its share, with what its targe
   const woken = choices.filter(({ variant }) => variant.tag === 'b');
   assert.equal(woken.length, 50);
   for (const { version, label } of woken) assert.deepEqual([version, label], [undefined, 'canary']);
+  assert.ok(woken.every(({ isWaking }) => isWaking));
   assert.equal(split.variants[1]!.notReady, 0);
+  dormant.add('old');
+  dormant.delete('new');
+  assert.equal(
+    split.representative().variant.tag,
+    'b',
+    'what is asked of a model without a request loads none',
+  );
+  dormant.add('new');
+  dormant.delete('old');
+  const [first] = split.variants;
+  first!.recordAnswer(0, 30, true);
+  assert.equal(first!.requests, 0, 'a load is no latency of the variant');
   assert.deepEqual(
     split.ready().map(({ tag }) => tag),
     ['a'],
