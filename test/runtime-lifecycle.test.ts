@@ -483,6 +483,39 @@ test('a request to a public name loads the model of the variant that it is for',
   assert.equal(statusOf('a')[0]!.state, 'unloaded', 'nothing was for it');
 });
 
+test('a clock that went back holds no version up', async (t) => {
+  const { repository, factor } = await open(t, { m: scaleModel(1) });
+  const now = Date.now.bind(Date);
+  t.mock.method(Date, 'now', () => now() - 3_600_000);
+  publish(repository, 'n', 1, scale(2));
+  await until('a version is served', async () => (await factor('n').catch(() => 0)) === 2);
+  writeFileSync(join(repository, 'm/model.onnx'), scale(3));
+  writeFileSync(join(repository, 'm/fluid_time_file'), '');
+  await until('a model overwritten in place is served', async () => (await factor('m')) === 3);
+});
+
+test('settings that are copied before their model wait for the stamp with it', async (t) => {
+  const { repository, factor, runtime } = await open(t, { m: scaleModel(1) });
+  writeFileSync(join(repository, 'm/model.onnx'), scale(2));
+  writeFileSync(join(repository, 'm/model.json'), '{"max_batch_size": 8}');
+  await new Promise((resume) => setTimeout(resume, 2500));
+  assert.equal(await factor('m'), 1);
+  writeFileSync(join(repository, 'm/fluid_time_file'), '');
+  await until('both are there', async () => (await factor('m')) === 2);
+  assert.equal(runtime.service.model('m').maxBatchSize, 8);
+});
+
+test('half a file under a stamp is tried again when it is whole', async (t) => {
+  const { repository, factor } = await open(t, { m: scaleModel(1) });
+  writeFileSync(join(repository, 'm/model.onnx'), scale(2).subarray(0, 60));
+  writeFileSync(join(repository, 'm/fluid_time_file'), '');
+  // Longer than half a file is waited for.
+  await new Promise((resume) => setTimeout(resume, 5000));
+  assert.equal(await factor('m'), 1);
+  writeFileSync(join(repository, 'm/model.onnx'), scale(2));
+  await until('the whole one is served', async () => (await factor('m')) === 2);
+});
+
 test('a variant whose model cannot be loaded leaves its requests to the others', async (t) => {
   const { repository, factor } = await open(
     t,

@@ -261,7 +261,7 @@ export const modelSettingsSchema = Type.Object(
         {
           expected: 'a path or URL, or a non-empty list of them',
           description:
-            'Recorded requests of the warm-up: files, directories of files, or http and https URLs. Paths are relative to this file; {version} stands for the version.',
+            'Recorded requests of the warm-up: files, directories of files, or http, https, s3 and oss URLs. Paths are relative to this file; {version} stands for the version.',
         },
       ),
     ),

@@ -6,6 +6,8 @@ export interface Fingerprint {
   readonly content: string;
   /** Differs where its settings do. */
   readonly settings: string;
+  /** Whether a stamp decides, and not the files themselves. */
+  readonly isOfStamp?: true;
 }
 
 /** A version that ought to be served. */

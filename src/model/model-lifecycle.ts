@@ -567,7 +567,10 @@ export class ModelLifecycle {
 
   #noteFailure(version: ModelVersion, { code }: ServingError): void {
     const { retries, logger } = this.#options;
-    const { failures, pauseMs } = this.#failures.note(version, !retries || lastingCodes.includes(code));
+    // Files that a stamp speaks for may still be on their way, and nothing tells when they are there.
+    const mayBeHalf = version.fingerprint.isOfStamp === true && code === 'SRV_MODEL_INVALID';
+    const isLasting = lastingCodes.includes(code) && !mayBeHalf;
+    const { failures, pauseMs } = this.#failures.note(version, !retries || isLasting);
     if (!Number.isFinite(pauseMs)) return;
     logger.warn(
       { model: version.name, version: version.version, failures },

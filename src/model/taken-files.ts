@@ -54,12 +54,16 @@ export class TakenFiles {
   async take(file: string): Promise<Taken> {
     const { settleMs, patienceMs = defaultPatienceMs } = this.#options;
     const endAt = performance.now() + patienceMs;
+    let seen = { text: '', at: 0 };
     for (;;) {
       const isLast = performance.now() >= endAt;
       try {
         const files = modelFiles(file, readOnnxFile(file));
         const before = await factsOf(files);
-        if (before.quietMs >= settleMs || settleMs === 0) {
+        if (before.text !== seen.text) seen = { text: before.text, at: performance.now() };
+        // Clocks need not agree: what has not changed since it was first seen is quiet, whenever it says that it changed.
+        const quietMs = Math.max(before.quietMs, performance.now() - seen.at);
+        if (quietMs >= settleMs) {
           const copy = await this.#copy(files, file);
           if ((await factsOf(files)).text === before.text) return await this.#keep(copy, file);
           await rm(copy.directory, { recursive: true, force: true });
@@ -102,11 +106,17 @@ export class TakenFiles {
   ): Promise<{ readonly directory: string; readonly digest: string }> {
     const directory = join(this.#own, `.work-${this.#works++}`);
     const hashes: string[] = [];
-    for (const one of files) {
-      const target = targetOf(one, file, directory);
-      makeDirectory(dirname(target));
-      await copyFile(one.path, target, constants.COPYFILE_FICLONE);
-      hashes.push(`${basename(target)} ${await hashFile(target)}`);
+    try {
+      for (const one of files) {
+        const target = targetOf(one, file, directory);
+        makeDirectory(dirname(target));
+        await copyFile(one.path, target, constants.COPYFILE_FICLONE);
+        hashes.push(`${basename(target)} ${await hashFile(target)}`);
+      }
+    } catch (error) {
+      // Half a copy would keep a disk full.
+      await rm(directory, { recursive: true, force: true });
+      throw error;
     }
     return { directory, digest: hashBytes(Buffer.from(hashes.join('\n'))) };
   }

@@ -14,8 +14,8 @@ const settingsFiles = ['model.json', 'config.pbtxt', 'serving_server_conf.protot
 /**
  * Two equal fingerprints of a version mean that loading it again would change nothing.
  *
- * A model with a stamp file has that of the stamp, whatever happens to its files; with version directories, that of
- * the files in its directory; both that of its settings and of the newest versions of its tables.
+ * A model with a stamp file has that of the stamp, whatever happens to its files and settings; with version directories,
+ * that of the files in its directory and of its settings; both that of the newest versions of its tables.
  */
 export async function fingerprintOf(
   entry: ModelEntry,
@@ -31,7 +31,10 @@ export async function fingerprintOf(
   }
   for (const table of tablesOf(entry)) parts.push(`${table} ${await newestVersionIn(table)}`);
   const content = createHash('sha256').update(parts.join('\n')).digest('base64url');
-  return { content, settings: JSON.stringify(entry.settings) };
+  // A model.json that is copied before its model says nothing until the stamp does.
+  return stampFile === undefined
+    ? { content, settings: JSON.stringify(entry.settings) }
+    : { content, settings: '', isOfStamp: true };
 }
 
 async function stampOf(file: string, stamps: StampReader, rule: StampRule): Promise<string | undefined> {

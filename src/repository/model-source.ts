@@ -60,6 +60,8 @@ export class ModelSource {
   readonly #options: ModelSourceOptions;
   readonly #places = new Map<string, Place>();
   readonly #watch: PlacesWatch | undefined;
+  /** When version directories that say that they changed just now, or are of the future, were first seen so. */
+  readonly #seen = new Map<string, { readonly changedAt: number; readonly at: number }>();
   /** Places that are looked into now; true when they changed meanwhile. */
   readonly #looking = new Map<string, boolean>();
   #configTimer: { cancel(): void } | undefined;
@@ -251,9 +253,14 @@ export class ModelSource {
       const isVersion = directory !== undefined && directory !== entry.directory;
       if (!isVersion || entry.error !== undefined || !entry.wanted) continue;
       if ((await readdir(directory).catch(() => [] as string[])).includes(completeMarker)) continue;
-      const quietMs = Date.now() - (await newestChangeIn(directory));
-      // A clock that went back makes files of the future: they count as changed now.
-      waitMs = Math.max(waitMs, this.#options.settleMs - Math.max(0, quietMs));
+      const changedAt = await newestChangeIn(directory);
+      const before = this.#seen.get(directory);
+      const seen = before?.changedAt === changedAt ? before : { changedAt, at: performance.now() };
+      // Clocks need not agree: what has not changed since it was first seen is quiet, whenever it says that it changed.
+      const quietMs = Math.max(Date.now() - changedAt, performance.now() - seen.at);
+      if (Date.now() - changedAt >= this.#options.settleMs) this.#seen.delete(directory);
+      else this.#seen.set(directory, seen);
+      waitMs = Math.max(waitMs, this.#options.settleMs - quietMs);
     }
     return waitMs;
   }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { writeOnnxModel } from '../../src/model/onnx-writer.js';
 import { TakenFiles } from '../../src/model/taken-files.js';
+import { placeExternalModel } from '../publish/external-model.js';
 import { scaleModel } from '../support/test-models.js';
 import { temporaryDirectory } from './model-fixtures.js';
 
@@ -54,6 +55,32 @@ test('half a file is waited for, and what goes on changing is given up with its 
     return existsSync(copies) ? readdirSync(copies, { recursive: true }).map(String) : [];
   });
   assert.equal(left.filter((name) => name.endsWith('model.onnx')).length, 1, 'no copy of a try is left');
+});
+
+test('files of the future are taken once they have been left alone, by the clock that goes on', async (t) => {
+  const directory = temporaryDirectory(t);
+  const file = join(directory, 'model.onnx');
+  writeFileSync(file, one);
+  const now = Date.now();
+  t.mock.method(Date, 'now', () => now - 3_600_000);
+  const taken = new TakenFiles({ directory: join(directory, 'taken'), settleMs: 100, patienceMs: 5_000 });
+  assert.deepEqual(readFileSync((await taken.take(file)).file), Buffer.from(one));
+  await taken.close();
+});
+
+test('of a copy that fails nothing is left', async (t) => {
+  const directory = temporaryDirectory(t);
+  const file = placeExternalModel(directory);
+  rmSync(join(directory, 'big.weights'));
+  mkdirSync(join(directory, 'big.weights'));
+  const place = join(directory, 'taken');
+  const taken = new TakenFiles({ directory: place, settleMs: 10 });
+  await assert.rejects(taken.take(file));
+  const left = existsSync(place) ? readdirSync(place, { recursive: true }).map(String) : [];
+  assert.deepEqual(
+    left.filter((name) => name.includes('.work-')),
+    [],
+  );
 });
 
 test('a file that is no model and is left alone is refused, as is one that is gone', async (t) => {
