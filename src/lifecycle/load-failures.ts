@@ -25,8 +25,8 @@ export interface NextTry {
 interface Failure {
   readonly fingerprint: Fingerprint;
   readonly failures: number;
-  readonly mayRetryAt: number;
-  readonly timer: { cancel(): void } | undefined;
+  mayRetryAt: number;
+  timer?: { cancel(): void };
 }
 
 /** The loads that failed, and the times at which they are tried again: pauses grow while they go on to fail. */
@@ -59,10 +59,15 @@ export class LoadFailures {
     const failures = before && isSameState(before.fingerprint, fingerprint) ? before.failures + 1 : 1;
     const pauseMs = isLasting || this.#isClosed ? Number.POSITIVE_INFINITY : retryPauseMs(failures);
     const mayRetryAt = this.#clock.now() + pauseMs;
-    const timer = Number.isFinite(pauseMs)
-      ? this.#clock.setTimer(() => this.#onDue(name), pauseMs)
-      : undefined;
-    versions.set(version, { fingerprint, failures, mayRetryAt, timer });
+    const failure: Failure = { fingerprint, failures, mayRetryAt };
+    versions.set(version, failure);
+    if (Number.isFinite(pauseMs)) {
+      failure.timer = this.#clock.setTimer(() => {
+        // A timer may end a moment before its time by the clock; there is no other one.
+        failure.mayRetryAt = Number.NEGATIVE_INFINITY;
+        this.#onDue(name);
+      }, pauseMs);
+    }
     return { failures, pauseMs };
   }
 

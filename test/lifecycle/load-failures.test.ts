@@ -46,3 +46,19 @@ test('what cannot get better is not tried again, and nothing is due of what was 
   await clock.advance(1e9);
   assert.deepEqual([due, clock.timers], [[], 0]);
 });
+
+test('a timer that ends a moment too early loses no retry', () => {
+  let ends = (): void => undefined;
+  const clock = {
+    now: () => 0,
+    setTimer: (callback: () => void) => {
+      ends = callback;
+      return { cancel: () => undefined };
+    },
+  };
+  const failures = new LoadFailures(clock, () => assert.ok(failures.mayTry(state('a'))));
+  failures.note(state('a'), false);
+  assert.ok(!failures.mayTry(state('a')));
+  ends();
+  assert.ok(failures.mayTry(state('a')));
+});
