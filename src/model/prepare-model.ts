@@ -192,10 +192,8 @@ async function makeAgain(task: Task): Promise<PreparedModel | string | undefined
   if (form === undefined) return undefined;
   let work: string | undefined;
   try {
-    const made = await makeForm(task, form, () => {
-      work = cache!.newWork();
-      return join(work, form);
-    });
+    work = cache!.newWork();
+    const made = await makeForm(task, form, join(work, form));
     if (typeof made === 'string') measured.forget(structure);
     return made;
   } catch (error) {
@@ -207,16 +205,11 @@ async function makeAgain(task: Task): Promise<PreparedModel | string | undefined
 }
 
 /** Makes a form of a model without measuring it; a text says why it is not to be had. */
-async function makeForm(
-  task: Task,
-  form: PreparedForm,
-  newDirectory: () => string,
-): Promise<PreparedModel | string> {
+async function makeForm(task: Task, form: PreparedForm, directory: string): Promise<PreparedModel | string> {
   const { request, context, summary } = task;
   if (!context.cache!.makeRoom(diskBytes(form, summary))) return 'the cache limit leaves no room for it';
   const engine = await context.engine();
   await context.enter(form);
-  const directory = newDirectory();
   const tried = await tryOriginal(request.path, summary, true, () =>
     openWriting(engine, request.path, summary, form, directory),
   );

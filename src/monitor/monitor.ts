@@ -21,6 +21,7 @@ import {
   touchStampFile,
   versionsIn,
 } from './install-model.js';
+import { pause } from './pause.js';
 import {
   beginAttempt,
   makePlaces,
@@ -111,7 +112,7 @@ export class Monitor {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.look(signal);
-      await this.#pause(this.nextPauseMs, signal);
+      await pause(this.#clock, this.nextPauseMs, signal).catch(() => undefined);
     }
   }
 
@@ -252,19 +253,6 @@ export class Monitor {
   async #isStillThere(version: number | undefined): Promise<boolean> {
     const { target } = this.#places;
     return isThere(version === undefined ? target : join(target, String(version)));
-  }
-
-  async #pause(ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const timer = this.#clock.setTimer(done, ms);
-      signal.addEventListener('abort', done, { once: true });
-      function done(): void {
-        timer.cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      }
-    });
   }
 
   /** Looks without a result are told at the level that the option asks for. */

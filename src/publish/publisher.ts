@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../batching/clock.js';
 import { type PublishConfig, type PublishOptions, resolvePublishConfig } from '../config/publish-settings.js';
 import { messageOf, ServingError } from '../errors.js';
 import { IdleLimit } from '../monitor/idle-limit.js';
+import { pause } from '../monitor/pause.js';
 import { type Logger, silentLogger } from '../observe/logger.js';
 import { endedBy } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
@@ -19,7 +20,7 @@ import {
 } from './publish-model.js';
 import { findTableChain, prepareTable, stateOfTable } from './publish-table.js';
 import type { PublishTarget } from './publish-target.js';
-import { lockTarget, pause } from './target-lock.js';
+import { lockTarget } from './target-lock.js';
 import { findVersionFiles, requireName, type SourceFile, stateOf } from './version-files.js';
 
 /** What a publisher may be handed instead of making it itself. */

@@ -8,7 +8,8 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Clock } from '../batching/clock.js';
 import { ServingError } from '../errors.js';
-import { abortError, throwIfAborted } from '../remote/abort.js';
+import { pause } from '../monitor/pause.js';
+import { throwIfAborted } from '../remote/abort.js';
 import type { PublishTarget } from './publish-target.js';
 
 /** Options of `lockTarget`. */
@@ -154,20 +155,4 @@ class HeldLock implements TargetLock {
       `${this.#target.label}${this.#path}: another publisher took over, because this one did not renew its lock in time (lease).`,
     );
   }
-}
-
-/** Waits by a clock; an abort ends it with its reason. */
-export function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = clock.setTimer(() => {
-      signal?.removeEventListener('abort', onAbort);
-      resolve();
-    }, ms);
-    const onAbort = (): void => {
-      timer.cancel();
-      reject(abortError(signal!));
-    };
-    if (signal?.aborted) onAbort();
-    else signal?.addEventListener('abort', onAbort, { once: true });
-  });
 }

@@ -1,3 +1,4 @@
+/** A monitor against stores that behave and stores that do not. One file: each fault is a look at the same server and clock. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -1,3 +1,7 @@
+/**
+ * Whole models become a network and tables, and answer as before; what cannot be split is named. One file: all of it
+ * is compared in the same way.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
