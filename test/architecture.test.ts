@@ -158,7 +158,7 @@ describe('the layers', () => {
     };
     walk('instance/worker.ts');
     const allowed =
-      /^(instance\/(worker|predictor|stage-runner|messages|slab|thread-priority)|errors|tensor\/|native\/|sparse\/local-table)/;
+      /^(instance\/(worker|predictor|file-print|stage-runner|messages|slab|thread-priority)|errors|tensor\/|native\/|sparse\/local-table)/;
     assert.deepEqual(
       [...reached].filter((file) => !allowed.test(file)),
       [],

@@ -66,6 +66,7 @@ async function probe(group: InstanceGroup, file: string): Promise<void> {
       graphOptimization: 'all',
       sessionExtra: {},
       mappedInodes: [],
+      sources: [],
       tables: [],
       stages: [],
     });

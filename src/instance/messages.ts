@@ -1,5 +1,6 @@
 import type { ErrorData } from '../errors.js';
 import type { Datatype, FixedData } from '../tensor/datatype.js';
+import type { FilePrint } from './file-print.js';
 
 /** Where an instance runs its models. Fixed for the life of a group. */
 export interface Device {
@@ -56,6 +57,8 @@ export interface LoadMessage {
   readonly journalId: number;
   /** The model file to open; its weights file, if any, lies beside it. */
   readonly file: string;
+  /** Files that others may overwrite: it is opened only while they are as they were when the version was prepared. */
+  readonly sources: readonly FilePrint[];
   readonly device: Device;
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];

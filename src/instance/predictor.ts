@@ -2,6 +2,7 @@ import { Tensor as EngineTensor, InferenceSession } from 'onnxruntime-node';
 import { messageOf, ServingError } from '../errors.js';
 import { enterRun, faultedInodes, leaveRun, mappedFileFaults, viewSlab } from '../native/binding.js';
 import { type FixedData, type FixedDatatype, fixedDatatypes } from '../tensor/datatype.js';
+import { changedFile } from './file-print.js';
 import type { LoadMessage, RunMessage, RunOutput, RunResult, ValueInfo } from './messages.js';
 import { StageRunner } from './stage-runner.js';
 
@@ -58,18 +59,17 @@ export class Predictor {
    *
    * @param twin an open predictor of the same file and session options, whose session is used instead
    * @throws SRV_PROVIDER_MISSING when the execution provider is not installed, SRV_OUT_OF_MEMORY when the device
-   * is full, SRV_MODEL_LOAD_FAILED when the engine does not open the file; what opening a table throws
+   * is full, SRV_MODEL_LOAD_FAILED when the engine does not open the file, SRV_IO when it was overwritten since the
+   * version was prepared; what opening a table throws
    */
   static async open(message: LoadMessage, twin?: Predictor): Promise<Predictor> {
     const stages = await StageRunner.open(message);
     try {
-      const session = twin
-        ? twin.#session.hold()
-        : new SharedSession(await InferenceSession.create(message.file, sessionOptions(message)));
+      const session = twin ? twin.#session.hold() : await openSession(message);
       return new Predictor(session, stages, message);
     } catch (error) {
       stages.close();
-      throw loadError(error, message);
+      throw error;
     }
   }
 
@@ -157,6 +157,34 @@ export class Predictor {
     this.#stages.close();
     await this.#session.release();
   }
+}
+
+async function openSession(message: LoadMessage): Promise<SharedSession> {
+  requireSame(message);
+  let engine: InferenceSession;
+  try {
+    engine = await InferenceSession.create(message.file, sessionOptions(message));
+  } catch (error) {
+    requireSame(message);
+    throw loadError(error, message);
+  }
+  try {
+    requireSame(message);
+  } catch (error) {
+    await engine.release();
+    throw error;
+  }
+  return new SharedSession(engine);
+}
+
+function requireSame({ sources }: LoadMessage): void {
+  const changed = changedFile(sources);
+  if (changed === undefined) return;
+  throw new ServingError(
+    'SRV_IO',
+    `${changed} was overwritten after its version was prepared: it is opened no more before the version is loaded anew`,
+    { details: { path: changed } },
+  );
 }
 
 /** Rounds a byte count up to the alignment of tensors within a slot. */

@@ -10,6 +10,7 @@ import type { ModelSettings } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { CrashMemory } from '../instance/crash-journal.js';
+import { type FilePrint, filePrints } from '../instance/file-print.js';
 import type { InstanceGroup, LoadOptions } from '../instance/instance-group.js';
 import type { MainInstance } from '../instance/main-instance.js';
 import type { LoadMessage } from '../instance/messages.js';
@@ -18,7 +19,9 @@ import { prefaultFile } from '../native/binding.js';
 import type { ModelEntry } from '../repository/layout.js';
 import type { Signature } from '../tensor/tensor.js';
 import { type EmbeddingPlan, planEmbeddings } from './embedding-plan.js';
+import { modelFiles } from './model-files.js';
 import { defaultPriority, type ModelVersion, type Served } from './model-version.js';
+import { readOnnxFile } from './onnx-file.js';
 import { paddedInputs } from './padding-settings.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { withPublicNames } from './public-names.js';
@@ -226,6 +229,7 @@ export class ModelLoader {
       versionId: version.id,
       journalId,
       file: prepared.file,
+      sources: prepared.form === 'original' && !version.taken ? sourcesOf(prepared.file) : [],
       inputs: prepared.signature.inputs
         .filter(({ name }) => !plan.stages.some((stage) => stage.target === name))
         .map(({ name, datatype }) => ({ name, datatype })),
@@ -403,6 +407,11 @@ async function loadEverywhere(
     throw failed.reason;
   }
   return results.flatMap((result) => (result.status === 'fulfilled' ? [...result.value] : []));
+}
+
+/** The model's own files, which its publisher may overwrite. */
+function sourcesOf(file: string): readonly FilePrint[] {
+  return filePrints(modelFiles(file, readOnnxFile(file)).map(({ path }) => path));
 }
 
 /**

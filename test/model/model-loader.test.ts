@@ -14,7 +14,7 @@ import type { PreparedModel } from '../../src/model/prepared-model.js';
 import type { ModelEntry } from '../../src/repository/layout.js';
 import { countedRows, makeTable } from '../support/embedding-models.js';
 import { FakeSlots } from '../support/fake-runner.js';
-import { temporaryDirectory } from './model-fixtures.js';
+import { rowModel, temporaryDirectory, writeModel } from './model-fixtures.js';
 
 const spec = (name: string) => ({ name, datatype: 'FP32', shape: [-1, 2] }) as const;
 
@@ -69,6 +69,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
     const directory = temporaryDirectory(t);
     const table = join(directory, 'table');
     await makeTable(table, countedRows(10, 2));
+    const file = writeModel(directory, rowModel({ op: 'Relu' }));
     const fault = new ServingError('SRV_OUT_OF_MEMORY', 'no room');
     const groups = [new FakeInstances(), new FakeInstances(failing === 'an instance' ? fault : undefined)];
     const mainInstance = new FakeInstances(failing === 'the main thread' ? fault : undefined);
@@ -76,7 +77,7 @@ for (const failing of ['an instance', 'the main thread', 'nothing'] as const) {
       config: resolveRuntimeConfig({ cacheDir: directory, models: [{ path: directory }], warmUpCount: 0 }),
       groups,
       mainInstance,
-      preparer: { prepare: async () => prepared },
+      preparer: { prepare: async () => ({ ...prepared, file }) },
       scheduler: new Scheduler(systemClock),
       slots: new FakeSlots(),
       queueBytes: new ByteBudget(1),
