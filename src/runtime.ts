@@ -304,7 +304,9 @@ export class Runtime {
     // Why a model cannot be served is kept with it; the others go on.
     this.#isStarted = true;
     await Promise.all(this.#atStart.splice(0));
-    if (!this.#stop.signal.aborted) this.service.start();
+    if (this.#stop.signal.aborted) return;
+    this.service.start();
+    void this.#lifecycle.wakeAsBefore();
   }
 
   /** Whether requests may come: no drain has begun and at least one version is ready. */
@@ -526,6 +528,7 @@ export class Runtime {
       upkeep: this.#upkeep.counts,
       monitors: this.#monitors.counts,
       lifecycle: this.#lifecycle.counts,
+      failed: this.#lifecycle.failed,
       traffic: this.service.collect(),
     };
   }

@@ -8,7 +8,7 @@ import type { RuntimeOptions } from '../src/config/schema.js';
 import type { ServingError } from '../src/errors.js';
 import { mayRaisePriority } from '../src/instance/thread-priority.js';
 import { writeOnnxModel } from '../src/model/onnx-writer.js';
-import { openRuntime } from '../src/runtime.js';
+import { openRuntime, type Runtime } from '../src/runtime.js';
 import type { ModelStatus } from '../src/server/service.js';
 import { tensor } from '../src/tensor/tensor.js';
 import { concatModel, countedRows, makeTable, rowOf } from './support/embedding-models.js';
@@ -53,6 +53,11 @@ function publish(repository: string, name: string, version: number, bytes: Uint8
   renameSync(staging, join(repository, name, String(version)));
 }
 
+/** The state of a model's only version. */
+function stateOf(runtime: Runtime, model: string): string | undefined {
+  return runtime.listModels().find(({ name }) => name === model)?.state;
+}
+
 /** The nice value of a thread; undefined for one that has ended. */
 function niceOf(thread: number): number | undefined {
   try {
@@ -92,15 +97,21 @@ test('a version that is put beside the others takes their place, and a caller ne
 });
 
 test('a version that cannot be served leaves the one before, and says why, until a better one comes', async (t) => {
-  const { repository, factor, statusOf } = await open(t);
+  const { repository, factor, statusOf, runtime } = await open(t);
   publish(repository, 'm', 1, scale(1));
   await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
   publish(repository, 'm', 2, Buffer.from('this is no model'));
   await until('its failure is listed', () => statusOf('m').some(({ state }) => state === 'failed'));
   assert.equal(await factor('m'), 1);
   assert.match(statusOf('m').find(({ version }) => version === 2)!.reason!, /2\/model\.onnx/);
+  const counted = 'onnx_serving_load_failures_total{model="m",code="SRV_MODEL_INVALID"} 1';
+  const listed = 'onnx_serving_version_failed{model="m",version="2",code="SRV_MODEL_INVALID"} 1';
+  const failed = await runtime.metrics();
+  assert.ok(failed.includes(counted) && failed.includes(listed), failed);
   writeFileSync(join(repository, 'm/2/model.onnx'), scale(2));
   await until('its new content is served', async () => (await factor('m')) === 2);
+  const mended = await runtime.metrics();
+  assert.ok(mended.includes(counted) && !mended.includes('onnx_serving_version_failed{'), mended);
 });
 
 test('a directory that is filled bit by bit is not taken before it has been left alone', async (t) => {
@@ -207,6 +218,23 @@ test('a model may have a stamp file and a type of its own', async (t) => {
   assert.equal(await factor('b'), 2, 'its own stamp did not come');
   stamp('8');
   await until('the next revision is loaded', async () => (await factor('a')) === 8);
+});
+
+test('what was overwritten without a stamp is not served by the spare of another load', async (t) => {
+  const { repository, factor, runtime, statusOf } = await open(
+    t,
+    { m: scaleModel(1), big: slowModel() },
+    { threads: 2, idlePath: 'off' },
+  );
+  placeModel(repository, 'm', scaleModel(6));
+  const before = statusOf('big')[0]!;
+  // Slow enough for a spare thread, which has everything opened that the others have.
+  await runtime.load('big');
+  assert.equal(before.state, 'ready');
+  const factors = await Promise.all([...Array(20)].map(() => factor('m')));
+  assert.deepEqual([...new Set(factors)], [1]);
+  writeFileSync(join(repository, 'm/fluid_time_file'), '');
+  await until('its stamp brings it', async () => (await factor('m')) === 6);
 });
 
 test('a rollback to a version that was kept is instant, and what was rolled back from does not come again', async (t) => {
@@ -316,6 +344,42 @@ test('with resource_first versions that stay wanted are not unloaded for another
   assert.match(await runtime.metrics(), /onnx_serving_unloads_total 0/);
 });
 
+test('with resource_first the old version comes back where the new one cannot be served', async (t) => {
+  const { repository, factor, statusOf, runtime } = await open(t);
+  for (const name of ['once', 'twice']) publish(repository, name, 1, scale(1));
+  writeFileSync(join(repository, 'once/model.json'), '{"reload": "resource_first"}');
+  await until('both are served', async () => {
+    const factors = await Promise.all([factor('once'), factor('twice')]).catch(() => []);
+    return factors.join() === '1,1' && runtime.service.model('once').state === 'ready';
+  });
+  const unloads = async (): Promise<number> =>
+    Number(/onnx_serving_unloads_total (\d+)/.exec(await runtime.metrics())![1]);
+  const before = await unloads();
+  publish(repository, 'twice', 2, Buffer.from('this is no model'));
+  await until('it failed', () => statusOf('twice').some(({ state }) => state === 'failed'));
+  assert.equal(await unloads(), before, 'a model that does not say so makes no room');
+  publish(repository, 'once', 2, Buffer.from('this is no model'));
+  await until('it failed', () =>
+    statusOf('once').some(({ version, state }) => version === 2 && state === 'failed'),
+  );
+  await until('the old one is back', async () => (await factor('once').catch(() => 0)) === 1);
+  assert.equal(await unloads(), before + 1);
+});
+
+test('a model may say itself how many versions stay behind the one that is served', async (t) => {
+  const { repository, factor, statusOf } = await open(t);
+  for (const name of ['one', 'none']) mkdirSync(join(repository, name));
+  writeFileSync(join(repository, 'one/model.json'), '{"keep_previous": 1}');
+  for (const version of [1, 2]) {
+    for (const name of ['one', 'none']) {
+      publish(repository, name, version, scale(version));
+      await until('it is served', async () => (await factor(name).catch(() => 0)) === version);
+    }
+  }
+  await until('the old one is gone', () => statusOf('none')[0]!.state === 'unloaded');
+  assert.equal(await factor('one', 1), 1);
+});
+
 test('a delta of a table is used as soon as its manifest is there, with the session of before', async (t) => {
   const dim = 2;
   const { repository, runtime, directory } = await open(t);
@@ -409,6 +473,45 @@ test('what was asked for at run time outlives a restart: unloads, rollbacks, set
   await after.load('gone');
   await after.load('back');
   assert.equal(after.service.model('back').version, 2);
+});
+
+test('what requests had loaded is loaded again after a restart, and what made room is not', async (t) => {
+  const { repository, directory } = await open(t);
+  const stateFile = join(directory, 'state.json');
+  const options: RuntimeOptions = {
+    modelRepository: repository,
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+    stateFile,
+    loadModels: 'on_first_use',
+  };
+  for (const [at, name] of ['a', 'b', 'c', 'd'].entries()) placeModel(repository, name, scaleModel(at + 1));
+  const x = tensor('FP32', [1, 4], [1, 1, 1, 1]);
+  const before = await openRuntime({ ...options, modelMemoryLimitBytes: 2 * scale(1).length });
+  for (const name of ['a', 'b', 'c']) await before.infer(name, { x });
+  await until('one made room', () => stateOf(before, 'a') === 'unloaded');
+  await before.load('d');
+  await until('another one did', () => stateOf(before, 'b') === 'unloaded');
+  await before.close();
+  const after = await openRuntime(options);
+  await until('both are there', () => stateOf(after, 'c') === 'ready' && stateOf(after, 'd') === 'ready');
+  assert.deepEqual(
+    ['a', 'b', 'other'].map((name) => stateOf(after, name)),
+    ['unloaded', 'unloaded', 'unloaded'],
+  );
+  await after.close();
+  const limited = await openRuntime({
+    ...options,
+    loadModels: 'at_start',
+    modelMemoryLimitBytes: 10 * scale(1).length,
+  });
+  t.after(() => limited.close());
+  assert.deepEqual(
+    ['a', 'b', 'c', 'd', 'other'].map((name) => stateOf(limited, name)),
+    ['unloaded', 'unloaded', 'ready', 'ready', 'ready'],
+    'what made room waits for its next request',
+  );
+  assert.equal((await limited.infer('a', { x })).version, 1);
 });
 
 test('a models.config that is read again takes the place of the old set', async (t) => {

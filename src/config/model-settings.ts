@@ -241,6 +241,22 @@ export const modelSettingsSchema = Type.Object(
         description: 'Whether it stays loaded whatever model_memory_limit says.',
       }),
     ),
+    reload: Type.Optional(
+      Type.Enum(['availability_first', 'resource_first'], {
+        defaultText: 'that of the server',
+        description:
+          'Whether the old version serves until the new one is ready, or is unloaded before it is loaded, for a model that fits only once.',
+      }),
+    ),
+    keepPrevious: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 100,
+        defaultText: 'that of the server',
+        description:
+          'Versions that stay loaded behind the one that is served, so that a rollback is instant.',
+      }),
+    ),
     reloadableMeta: Type.Optional(
       Type.String({
         minLength: 1,

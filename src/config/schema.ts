@@ -153,7 +153,7 @@ export const runtimeSchema = Type.Object(
       default: 'availability_first',
       group: 'Models',
       description:
-        'Whether the old version of a model serves until the new one is ready, or is unloaded before it is loaded, for models that fit only once.',
+        'Whether the old version of a model serves until the new one is ready, or is unloaded before it is loaded, for models that fit only once. reload in model.json wins.',
     }),
     loadModels: Type.Enum(['at_start', 'on_first_use'], {
       default: 'at_start',
@@ -176,7 +176,7 @@ export const runtimeSchema = Type.Object(
           'in serve one for each set of places, in the directory state of cache_dir; none when embedded',
         group: 'Models',
         description:
-          'Where it is kept what was asked for at run time, so that it outlives a restart: unloads, rollbacks, settings of loads, labels, weights.',
+          'Where it is kept what was asked for at run time, so that it outlives a restart: unloads, rollbacks, settings of loads, labels, weights, models that were loaded by request.',
       }),
     ),
     keepPrevious: int(
@@ -184,7 +184,7 @@ export const runtimeSchema = Type.Object(
       {
         group: 'Models',
         description:
-          'Versions of each model that stay loaded behind the one that is served, so that a rollback is instant.',
+          'Versions of each model that stay loaded behind the one that is served, so that a rollback is instant. keep_previous in model.json wins.',
       },
     ),
     allowVersionLabelsForUnavailableModels: flag(false, {

@@ -35,9 +35,9 @@ export interface ModelLifecycleOptions {
   readonly fingerprintOf: (entry: ModelEntry) => Promise<Fingerprint>;
   /** Looks a model up in the configured places again. */
   readonly findEntries: (name: string) => Promise<readonly RepositoryEntry[]>;
-  /** Versions of each model that stay loaded behind the one that is served, for a rollback. */
+  /** Versions that stay loaded behind the one that is served, for a rollback, of models that do not say so themselves. */
   readonly keepPrevious: number;
-  /** Whether an old version serves until the new one is ready, or makes room for it first. */
+  /** Whether an old version serves until the new one is ready, or makes room for it first; a model's own wins too. */
   readonly order: 'availability_first' | 'resource_first';
   /** Whether loads that failed are tried again by themselves. */
   readonly retries: boolean;
@@ -53,6 +53,8 @@ export interface ModelLifecycleOptions {
 export interface LifecycleCounts {
   readonly loaded: number;
   readonly failed: number;
+  /** Those that failed, by model and code. */
+  readonly failures: ReadonlyMap<string, ReadonlyMap<ErrorCode, number>>;
   readonly unloaded: number;
   readonly rolledBack: number;
   /** Models that were unloaded to make room. */
@@ -96,6 +98,7 @@ export class ModelLifecycle {
   readonly #counts = {
     loaded: 0,
     failed: 0,
+    failures: new Map<string, Map<ErrorCode, number>>(),
     unloaded: 0,
     rolledBack: 0,
     evicted: 0,
@@ -103,6 +106,7 @@ export class ModelLifecycle {
     firstUseSeconds: 0,
   };
   #nextId = 1;
+  #isClosed = false;
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
@@ -115,6 +119,20 @@ export class ModelLifecycle {
 
   get counts(): LifecycleCounts {
     return this.#counts;
+  }
+
+  /** Versions that ought to be served and cannot be, each with the code of the reason. */
+  get failed(): readonly { readonly model: string; readonly version: number; readonly code: ErrorCode }[] {
+    const { registry } = this.#options;
+    const failed = registry.versions().flatMap(({ name, version, error, reloadError }) => {
+      const code = (error ?? reloadError)?.code;
+      const isWanted = this.#entriesOf(name)?.some((one) => one.version === version && isWantedEntry(one));
+      return code !== undefined && isWanted ? [{ model: name, version, code }] : [];
+    });
+    const broken = registry
+      .broken()
+      .map(({ name, version = 1, error }) => ({ model: name, version, code: error.code }));
+    return [...failed, ...broken];
   }
 
   /** Versions that stay loaded behind those that are served. */
@@ -148,6 +166,7 @@ export class ModelLifecycle {
       if (!this.#dormant.has(name)) return;
       await this.#follow(name, false);
       if (this.#options.registry.readyVersions(name).length === 0) return;
+      this.#requested.noteLoaded(name);
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       this.#counts.firstUses += 1;
       this.#counts.firstUseSeconds += seconds;
@@ -167,7 +186,11 @@ export class ModelLifecycle {
       this.#options.logger.info({ model: name }, `model ${name} stays unloaded, as was asked for`);
       return;
     }
-    const isWanted = !this.#options.onFirstUse && !this.#dormant.has(name);
+    const { onFirstUse, memoryLimitBytes } = this.#options;
+    // Where there is no limit any more, what made room comes back.
+    const isAsleep =
+      this.#dormant.has(name) || (memoryLimitBytes !== undefined && this.#requested.asleep.has(name));
+    const isWanted = !onFirstUse && !isAsleep;
     const isLoaded = this.#options.registry.readyVersions(name).length > 0;
     const change = (): Promise<void> =>
       isWanted || isLoaded || entries === undefined ? this.#follow(name, false) : this.#list(name);
@@ -198,7 +221,22 @@ export class ModelLifecycle {
       else this.#requested.overrides.delete(name);
       this.#requested.keep();
       await this.#follow(name, true);
+      this.#requested.noteLoaded(name);
     });
+  }
+
+  /**
+   * Loads what an earlier process had loaded because it was asked for, the last one first; requests may come
+   * meanwhile. To be called when everything was announced.
+   */
+  async wakeAsBefore(): Promise<void> {
+    for (const name of [...this.#requested.loaded].reverse()) {
+      const wake = async (): Promise<void> => {
+        if (this.#dormant.has(name) && !this.#isClosed) await this.#follow(name, false);
+      };
+      // Why it cannot be served is kept with it.
+      await this.#change(name, wake).catch(() => undefined);
+    }
   }
 
   /**
@@ -213,6 +251,8 @@ export class ModelLifecycle {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to unload '${name}': unknown model`);
       }
       this.#requested.unloaded.add(name);
+      this.#requested.loaded.delete(name);
+      this.#requested.asleep.delete(name);
       this.#requested.keep();
       this.#dormant.delete(name);
       this.#failures.forget(name);
@@ -303,12 +343,13 @@ export class ModelLifecycle {
 
   /** Tries nothing again from now on; idempotent. */
   close(): void {
+    this.#isClosed = true;
     this.#failures.close();
   }
 
   /** Loads what is announced and lacks, then unloads what it replaced. */
   async #follow(name: string, isForced: boolean): Promise<void> {
-    const { registry, order } = this.#options;
+    const { registry } = this.#options;
     const entries = this.#entriesOf(name);
     const broken = (entries ?? []).filter((entry) => entry.error !== undefined);
     registry.setBroken(name, broken);
@@ -326,12 +367,14 @@ export class ModelLifecycle {
     const fallback = toLoad.length === 0 ? await this.#fallback(name, entries, rejected) : undefined;
     const loads = fallback ? [fallback] : toLoad;
     const before = registry.versionsOf(name);
-    if (order === 'resource_first' && loads.length > 0) {
-      const stale = staleVersions(announced ?? [], loads, [...before, ...(this.#kept.get(name) ?? [])]);
-      this.#kept.delete(name);
-      await Promise.all(stale.map((version) => this.#unload(version)));
-    }
+    const leaving = loads.some(({ entry }) => this.#orderOf(entry) === 'resource_first')
+      ? staleVersions(announced ?? [], loads, [...before, ...(this.#kept.get(name) ?? [])])
+      : [];
+    const madeRoom = leaving.filter(({ state }) => state === 'ready');
+    if (madeRoom.length > 0) this.#kept.delete(name);
+    await Promise.all(madeRoom.map((version) => this.#unload(version)));
     const results = await Promise.allSettled(loads.map((one) => this.#load(one)));
+    if (madeRoom.length > 0) await this.#bringBack(name, madeRoom, entries ?? []);
     if (loads.length > 0) reportWaitingLabels(name, registry, this.#options.logger);
     const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
     const replaced = before.filter(
@@ -368,6 +411,29 @@ export class ModelLifecycle {
     return newest;
   }
 
+  /** Loads the newest of the versions that made room where nothing came to serve in their place. */
+  async #bringBack(
+    name: string,
+    madeRoom: readonly ModelVersion[],
+    entries: readonly RepositoryEntry[],
+  ): Promise<void> {
+    if (this.#options.registry.readyVersions(name).length > 0) return;
+    for (const { version, fingerprint } of madeRoom.toSorted((a, b) => b.id - a.id)) {
+      const entry = entries.find(
+        (one): one is ModelEntry => one.error === undefined && one.version === version,
+      );
+      if (!entry) continue;
+      const now = await this.#options.fingerprintOf(entry);
+      if (now.content !== fingerprint.content) continue;
+      // Why it cannot be loaded is logged; the failure of the new one is what the caller is told.
+      const isBack = await this.#load({ entry, version, fingerprint: now }).then(
+        () => true,
+        () => false,
+      );
+      if (isBack) return;
+    }
+  }
+
   /** Versions that are over stay listed for a while, for operators; the number of a model's versions has no end. */
   #dropOld(name: string, announced: readonly Announced[]): void {
     const { registry } = this.#options;
@@ -391,9 +457,8 @@ export class ModelLifecycle {
   }
 
   async #announcedOf(entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
-    const wanted = entries.flatMap((entry) => (entry.error === undefined && entry.wanted ? [entry] : []));
     return Promise.all(
-      wanted.map(async (entry) => ({
+      entries.filter(isWantedEntry).map(async (entry) => ({
         entry,
         version: entry.version,
         fingerprint: await this.#options.fingerprintOf(entry),
@@ -411,7 +476,6 @@ export class ModelLifecycle {
     try {
       await loader.load(version, serving);
     } catch (error) {
-      this.#counts.failed += 1;
       this.#noteFailure(version, error as ServingError);
       if (old?.state === 'ready') old.reloadError = error as ServingError;
       logger.error(
@@ -488,6 +552,7 @@ export class ModelLifecycle {
   async #putToSleep(name: string): Promise<void> {
     const versions = new Set([...this.#options.registry.versionsOf(name), ...(this.#kept.get(name) ?? [])]);
     this.#dormant.add(name);
+    this.#requested.noteAsleep(name);
     this.#kept.delete(name);
     for (const version of versions) {
       if (version.state !== 'ready') continue;
@@ -513,13 +578,22 @@ export class ModelLifecycle {
   async #retire(versions: readonly ModelVersion[]): Promise<void> {
     const name = versions[0]?.name;
     if (name === undefined) return;
-    const { keepPrevious, registry } = this.#options;
+    const { registry } = this.#options;
     const newestFirst = versions.toSorted((a, b) => b.id - a.id);
     const behind = [...newestFirst, ...(this.#kept.get(name) ?? [])];
     for (const version of newestFirst) version.isKept = true;
     registry.refresh(name);
+    const keepPrevious = this.#keepPreviousOf((registry.readyVersions(name)[0] ?? newestFirst[0]!).entry);
     this.#kept.set(name, behind.slice(0, keepPrevious));
     await Promise.all(behind.slice(keepPrevious).map((version) => this.#unload(version)));
+  }
+
+  #orderOf({ settings }: ModelEntry): 'availability_first' | 'resource_first' {
+    return settings.reload ?? this.#options.order;
+  }
+
+  #keepPreviousOf({ settings }: ModelEntry): number {
+    return settings.keepPrevious ?? this.#options.keepPrevious;
   }
 
   async #loadOlder(
@@ -537,9 +611,10 @@ export class ModelLifecycle {
       if (!rejected.has(fingerprint.content))
         return this.#load({ entry, version: entry.version, fingerprint });
     }
+    const keepPrevious = current[0] ? this.#keepPreviousOf(current[0].entry) : this.#options.keepPrevious;
     throw new ServingError(
       'SRV_MODEL_NOT_FOUND',
-      `failed to roll back '${name}': no earlier version is kept (keep_previous ${this.#options.keepPrevious}) or in ` +
+      `failed to roll back '${name}': no earlier version is kept (keep_previous ${keepPrevious}) or in ` +
         `its directory; served ${current.length === 0 ? 'is none' : `are [${current.map((one) => one.version)}]`}`,
     );
   }
@@ -560,6 +635,7 @@ export class ModelLifecycle {
     this.#dormant.delete(name);
     this.#requested.forget(name);
     this.#failures.forget(name);
+    this.#counts.failures.delete(name);
     await Promise.all(kept.map((version) => this.#unload(version)));
     this.#options.registry.remove(name);
     this.#options.logger.info({ model: name }, 'its place is gone; the model is not known any more');
@@ -567,6 +643,9 @@ export class ModelLifecycle {
 
   #noteFailure(version: ModelVersion, { code }: ServingError): void {
     const { retries, logger } = this.#options;
+    this.#counts.failed += 1;
+    const byCode = this.#counts.failures.get(version.name) ?? new Map<ErrorCode, number>();
+    this.#counts.failures.set(version.name, byCode.set(code, (byCode.get(code) ?? 0) + 1));
     // Files that a stamp speaks for may still be on their way, and nothing tells when they are there.
     const mayBeHalf = version.fingerprint.isOfStamp === true && code === 'SRV_MODEL_INVALID';
     const isLasting = lastingCodes.includes(code) && !mayBeHalf;
@@ -588,4 +667,8 @@ export class ModelLifecycle {
       if (this.#changes.get(name) === after) this.#changes.delete(name);
     }
   }
+}
+
+function isWantedEntry(entry: RepositoryEntry): entry is ModelEntry {
+  return entry.error === undefined && entry.wanted;
 }

@@ -8,6 +8,8 @@ interface Kept {
   readonly unloaded: readonly string[];
   readonly rejected: Readonly<Record<string, readonly string[]>>;
   readonly overrides: Readonly<Record<string, LoadOverride>>;
+  readonly loaded: readonly string[];
+  readonly asleep: readonly string[];
 }
 
 /** What was asked for of models at run time, and outlives the process by `keep`. */
@@ -18,14 +20,41 @@ export class RequestedState {
   readonly rejected: Map<string, Set<string>>;
   /** What was given with loads, by model. */
   readonly overrides: Map<string, LoadOverride>;
+  /** Models that are loaded because a request or a load asked for them, the last one last. */
+  readonly loaded: Set<string>;
+  /** Models that made room for others: the next request for them loads them. */
+  readonly asleep: Set<string>;
   readonly #store: StateStore;
 
   constructor(store: StateStore) {
     this.#store = store;
-    const { unloaded = [], rejected = {}, overrides = {} } = (store.get(part) ?? {}) as Partial<Kept>;
+    const {
+      unloaded = [],
+      rejected = {},
+      overrides = {},
+      loaded = [],
+      asleep = [],
+    } = (store.get(part) ?? {}) as Partial<Kept>;
     this.unloaded = new Set(unloaded);
     this.rejected = new Map(Object.entries(rejected).map(([name, contents]) => [name, new Set(contents)]));
     this.overrides = new Map(Object.entries(overrides));
+    this.loaded = new Set(loaded);
+    this.asleep = new Set(asleep);
+  }
+
+  /** A model was loaded because it was asked for. */
+  noteLoaded(name: string): void {
+    this.asleep.delete(name);
+    this.loaded.delete(name);
+    this.loaded.add(name);
+    this.keep();
+  }
+
+  /** A model made room for others. */
+  noteAsleep(name: string): void {
+    this.loaded.delete(name);
+    this.asleep.add(name);
+    this.keep();
   }
 
   /** The contents that a model was rolled back from; they may be added to. */
@@ -39,6 +68,8 @@ export class RequestedState {
   forget(name: string): void {
     this.rejected.delete(name);
     this.overrides.delete(name);
+    this.loaded.delete(name);
+    this.asleep.delete(name);
     this.keep();
   }
 
@@ -49,6 +80,8 @@ export class RequestedState {
       unloaded: [...this.unloaded],
       rejected: Object.fromEntries(rejected.map(([name, contents]) => [name, [...contents]])),
       overrides: Object.fromEntries(this.overrides),
+      loaded: [...this.loaded],
+      asleep: [...this.asleep],
     } satisfies Kept);
   }
 }

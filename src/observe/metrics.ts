@@ -46,12 +46,16 @@ export interface RuntimeMetrics {
   readonly lifecycle: {
     readonly loaded: number;
     readonly failed: number;
+    /** Loads that failed, by model and code. */
+    readonly failures: ReadonlyMap<string, ReadonlyMap<string, number>>;
     readonly unloaded: number;
     readonly rolledBack: number;
     readonly evicted: number;
     readonly firstUses: number;
     readonly firstUseSeconds: number;
   };
+  /** Versions that ought to be served and cannot be. */
+  readonly failed: readonly { readonly model: string; readonly version: number; readonly code: string }[];
   /** Public names. */
   readonly traffic: readonly SplitMetrics[];
 }
@@ -186,7 +190,7 @@ export class MetricsPage {
     lines.push(`onnx_serving_slab_bytes ${slabBytes}`);
   }
 
-  #writeCounts(lines: string[], { upkeep, lifecycle }: RuntimeMetrics): void {
+  #writeCounts(lines: string[], { upkeep, lifecycle, failed }: RuntimeMetrics): void {
     const write = (name: string, help: string, results: Readonly<Record<string, number>>): void => {
       head(lines, name, 'counter', help);
       for (const [result, count] of Object.entries(results)) {
@@ -207,6 +211,21 @@ export class MetricsPage {
       ready: lifecycle.loaded,
       failed: lifecycle.failed,
     });
+    head(lines, 'onnx_serving_load_failures_total', 'counter', 'Loads that failed, by error code.');
+    for (const [model, codes] of lifecycle.failures) {
+      for (const [code, count] of codes) {
+        lines.push(`onnx_serving_load_failures_total{model=${quoted(model)},code="${code}"} ${count}`);
+      }
+    }
+    head(
+      lines,
+      'onnx_serving_version_failed',
+      'gauge',
+      'Versions that ought to be served and cannot be, by error code.',
+    );
+    for (const { model, version, code } of failed) {
+      lines.push(`onnx_serving_version_failed{${labels(model, version)},code="${code}"} 1`);
+    }
     head(lines, 'onnx_serving_unloads_total', 'counter', 'Versions that were unloaded.');
     lines.push(`onnx_serving_unloads_total ${lifecycle.unloaded}`);
     head(lines, 'onnx_serving_rollbacks_total', 'counter', 'Rollbacks to an earlier version.');

@@ -78,6 +78,8 @@ test('problems of a model.json name file, path and nearest key, all at once', ()
     weight: 0,
     padding: { x: { axis: [1] } },
     batching: 'yes',
+    reload: 'fast',
+    keep_previous: -1,
   });
   assert.throws(
     () => parseModelSettings(text, 'models/a/model.json'),
@@ -91,6 +93,8 @@ test('problems of a model.json name file, path and nearest key, all at once', ()
         'batching: expected auto, on or off, got "yes"',
         'padding.x.axis: unknown key; did you mean "axes"?',
         'padding.x.axes: missing: expected a non-empty list without repetitions',
+        'reload: expected availability_first or resource_first, got "fast"',
+        'keep_previous: expected an integer from 0 to 100, got -1',
         'weight: expected a number above 0, at most 1000, got 0',
       ]);
       return true;
