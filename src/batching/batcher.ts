@@ -11,7 +11,7 @@ import type { Clock } from './clock.js';
 import type { Job, JobRequest, JobResult, SubmittedJob } from './job.js';
 import { cropOutputs, type PaddedInput, padTogether } from './padding.js';
 import { ReplyRoom } from './reply-room.js';
-import { orderOf, RequestQueue } from './request-queue.js';
+import { delayedOrder, orderOf, RequestQueue } from './request-queue.js';
 import type { Runner } from './runner.js';
 import type { Scheduler } from './scheduler.js';
 
@@ -146,6 +146,7 @@ export class Batcher {
         length: request.length,
         priority: request.priority,
         deadlineAt: request.deadlineAt,
+        delayAt: request.delayAt,
         isAbandoned: request.isAbandoned,
         origin: request.origin,
         enqueuedAt,
@@ -300,6 +301,12 @@ export class Batcher {
       if (first && (rows + job.rows > limit || first.rows === 0)) break;
       this.#queue.pop();
       if (!this.#isStillWanted(job, now)) continue;
+      if (job.delayAt <= now) {
+        job.order = delayedOrder(job.order);
+        job.delayAt = Number.POSITIVE_INFINITY;
+        this.#queue.push(job);
+        continue;
+      }
       if (first && (job.shapeKey !== first.shapeKey || job.rows === 0)) {
         otherShapes.push(job);
         if (otherShapes.length >= limit) break;

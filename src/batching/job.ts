@@ -19,6 +19,8 @@ export interface JobRequest {
   readonly priority: number;
   /** Clock time in ms at which waiting becomes useless; Infinity for never. */
   readonly deadlineAt: number;
+  /** Clock time in ms from which on all that wait for less long go first; Infinity for never. */
+  readonly delayAt: number;
   /** Tells whether the caller went away. Asked before the job is run, never during. */
   readonly isAbandoned?: (() => boolean) | undefined;
   /** Whether the caller is this process (its next jobs come in microtasks) or a socket. */
@@ -39,8 +41,10 @@ export interface SubmittedJob {
 export interface Job extends JobRequest {
   /** Clock time of its arrival, in ms. */
   readonly enqueuedAt: number;
-  /** Place in the queue: smaller goes first. */
-  readonly order: number;
+  /** Place in the queue: smaller goes first. Changed, as the next one, only while it is in none. */
+  order: number;
+  /** As asked for, until it is delayed. */
+  delayAt: number;
   readonly resolve: (result: JobResult) => void;
   readonly reject: (error: ServingError) => void;
   /** Whether it was answered; a settled job may still lie in the queue until it is its turn. */

@@ -8,6 +8,11 @@ export function orderOf(enqueuedAt: number, priority: number): number {
   return enqueuedAt + (priority - 1) * agingMsPerPriority;
 }
 
+/** The queue's order of a job that has waited for too long: behind all that have not, which it keeps among its like. */
+export function delayedOrder(order: number): number {
+  return order + 1e13;
+}
+
 /**
  * Jobs of one version by priority and age: a binary heap on `order`, first come first served within a level.
  *

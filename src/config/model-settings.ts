@@ -12,6 +12,14 @@ import { labelProblem, versionSchema } from './version-labels.js';
 const aliases = (description: string): Type.TOptional<Type.TRecord<'^.*$', Type.TString>> =>
   Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1 }), { description }));
 
+const timeoutActionSchema = Type.Enum(['reject', 'delay'], {
+  description:
+    'What becomes of a request that named no timeout and has waited for longer than request_timeout_ms: reject answers it with 504, delay lets all go first that have not.',
+});
+
+/** What becomes of a request that has waited for too long. */
+export type TimeoutAction = Static<typeof timeoutActionSchema>;
+
 /** Schema of `model.json`, with the keys as they are inside. */
 export const modelSettingsSchema = Type.Object(
   {
@@ -100,6 +108,7 @@ export const modelSettingsSchema = Type.Object(
                   'How long a request of this priority may wait when it names no timeout; 0: no limit.',
               }),
             ),
+            timeout_action: Type.Optional(timeoutActionSchema),
           },
           { additionalProperties: false },
         ),
@@ -131,6 +140,7 @@ export const modelSettingsSchema = Type.Object(
         description: 'How long a request may wait for its run, in milliseconds, when it names no timeout.',
       }),
     ),
+    timeoutAction: Type.Optional({ ...timeoutActionSchema, defaultText: 'reject' }),
     gpuIds: Type.Optional(
       Type.Array(Type.Integer({ minimum: 0 }), {
         uniqueItems: true,
@@ -326,6 +336,9 @@ type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReado
 
 /** The settings of one model; an absent key means the runtime's default. */
 export type ModelSettings = DeepReadonly<Static<typeof modelSettingsSchema>>;
+
+/** What holds for the requests of one priority. */
+export type QueuePolicy = NonNullable<ModelSettings['queuePolicies']>[string];
 
 /** The names of the keys of a `model.json`, each with its schema. */
 export const modelSettingKeys: readonly {

@@ -6,7 +6,7 @@ import { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
 import type { Runner } from '../batching/runner.js';
 import type { Scheduler } from '../batching/scheduler.js';
-import type { ModelSettings } from '../config/model-settings.js';
+import type { ModelSettings, QueuePolicy } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { CrashMemory } from '../instance/crash-journal.js';
@@ -312,6 +312,8 @@ export class ModelLoader {
       defaultPriority: settings.defaultPriority ?? defaultPriority,
       priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
       timeoutsMs: byPriority(settings, 'request_timeout_ms'),
+      timeoutAction: settings.timeoutAction ?? 'reject',
+      timeoutActions: byPriority(settings, 'timeout_action'),
       loadMs: Math.max(...loadTimes),
       sessionKey,
       warmUp: warmUp?.report,
@@ -378,14 +380,16 @@ export class ModelLoader {
 }
 
 /** What the queue policies of a model's settings say of one thing, by priority; undefined where they say nothing of it. */
-function byPriority(
+function byPriority<Key extends keyof QueuePolicy>(
   { queuePolicies = {} }: ModelSettings,
-  key: 'max_queue_size' | 'request_timeout_ms',
-): ReadonlyMap<number, number> | undefined {
-  const values = Object.entries(queuePolicies).flatMap(([priority, policy]): [number, number][] => {
-    const value = policy[key];
-    return value === undefined ? [] : [[Number(priority), value]];
-  });
+  key: Key,
+): ReadonlyMap<number, NonNullable<QueuePolicy[Key]>> | undefined {
+  const values = Object.entries(queuePolicies).flatMap(
+    ([priority, policy]): [number, NonNullable<QueuePolicy[Key]>][] => {
+      const value = policy[key];
+      return value === undefined ? [] : [[Number(priority), value]];
+    },
+  );
   return values.length === 0 ? undefined : new Map(values);
 }
 

@@ -1,6 +1,7 @@
 import type { Batcher } from '../batching/batcher.js';
 import type { Clock } from '../batching/clock.js';
 import type { JobRequest, JobResult, SubmittedJob } from '../batching/job.js';
+import type { TimeoutAction } from '../config/model-settings.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { InstanceGroup } from '../instance/instance-group.js';
 import { LeaseCounter } from '../lifecycle/lease.js';
@@ -41,6 +42,10 @@ export interface Served {
   readonly priorityLevels: number;
   /** How long a request of a priority may wait in place of `requestTimeoutMs`, for some priorities. */
   readonly timeoutsMs: ReadonlyMap<number, number> | undefined;
+  /** What becomes of a request that has waited for that long without having named a timeout itself. */
+  readonly timeoutAction: TimeoutAction;
+  /** The same in place of `timeoutAction`, for some priorities. */
+  readonly timeoutActions: ReadonlyMap<number, TimeoutAction> | undefined;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
@@ -132,7 +137,10 @@ export class ModelVersion {
       );
     }
     const priority = priorityOf(request.priority, served);
-    const timeoutMs = request.timeoutMs || (served.timeoutsMs?.get(priority) ?? served.requestTimeoutMs);
+    const own = request.timeoutMs || undefined;
+    const timeoutMs = own ?? served.timeoutsMs?.get(priority) ?? served.requestTimeoutMs;
+    const timeoutAt = timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY;
+    const action = own ? 'reject' : (served.timeoutActions?.get(priority) ?? served.timeoutAction);
     const job: JobRequest = {
       inputs: plan ? plan.encode(checked.inputs) : checked.inputs,
       rows: checked.rows,
@@ -141,7 +149,8 @@ export class ModelVersion {
       shapeKey: checked.shapeKey,
       length: checked.length,
       priority,
-      deadlineAt: timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY,
+      deadlineAt: action === 'delay' ? Number.POSITIVE_INFINITY : timeoutAt,
+      delayAt: action === 'delay' ? timeoutAt : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,
       origin: request.origin,
     };

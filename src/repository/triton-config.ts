@@ -1,6 +1,6 @@
 /** Triton's `config.pbtxt`: the part of it that says how a model is served here, and all of it as plain JSON. */
 import { readFile } from 'node:fs/promises';
-import type { ModelSettings } from '../config/model-settings.js';
+import type { ModelSettings, QueuePolicy } from '../config/model-settings.js';
 import { messageOf, ServingError } from '../errors.js';
 import { checkFields, lastValue } from './text-fields.js';
 import {
@@ -222,9 +222,12 @@ function batchingSettings(
   }
 
   const policy = messagesOf(batching, 'default_queue_policy').at(-1);
-  const { max_queue_size, request_timeout_ms } = policy ? queuePolicyOf(policy, source, problems) : {};
+  const { max_queue_size, request_timeout_ms, timeout_action } = policy
+    ? queuePolicyOf(policy, source, problems)
+    : {};
   if (max_queue_size !== undefined) settings.maxQueueSize = max_queue_size;
   if (request_timeout_ms !== undefined) settings.requestTimeoutMs = request_timeout_ms;
+  if (timeout_action !== undefined) settings.timeoutAction = timeout_action;
   const policies = (batching.get('priority_queue_policy') ?? []).flatMap((entry) => {
     if (entry.kind !== 'message') return [];
     const priority = lastNumber(entry.value, 'key') ?? 0;
@@ -241,17 +244,13 @@ function batchingSettings(
 }
 
 /** What a queue policy limits; 0 is no limit of its own. */
-function queuePolicyOf(
-  policy: TextMessage,
-  source: string,
-  problems: string[],
-): { max_queue_size?: number; request_timeout_ms?: number } {
+function queuePolicyOf(policy: TextMessage, source: string, problems: string[]): QueuePolicy {
   const maxQueueSize = countOf(policy, 'max_queue_size', 0, source, problems);
   const timeoutUs = countOf(policy, 'default_timeout_microseconds', 0, source, problems);
-  const isDelayed = lastText(policy, 'timeout_action') === 'DELAY';
   return {
     ...(maxQueueSize ? { max_queue_size: maxQueueSize } : {}),
-    ...(isDelayed ? { request_timeout_ms: 0 } : timeoutUs ? { request_timeout_ms: timeoutUs / 1000 } : {}),
+    ...(timeoutUs ? { request_timeout_ms: timeoutUs / 1000 } : {}),
+    ...(lastText(policy, 'timeout_action') === 'DELAY' ? { timeout_action: 'delay' } : {}),
   };
 }
 

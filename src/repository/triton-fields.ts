@@ -58,9 +58,7 @@ const queuePolicy = {
   timeout_action: {
     type: 'enum',
     names: ['REJECT', 'DELAY'],
-    used: 'REJECT: requests that wait longer are answered with 504',
-    ignored: 'with DELAY, requests wait without a limit and keep their place in the queue',
-    isMoot: isWord('REJECT'),
+    used: 'timeout_action; REJECT: requests that wait longer are answered with 504, DELAY: all others go before them. A timeout that a request names itself rejects',
   },
   default_timeout_microseconds: {
     ...whole,

@@ -26,6 +26,7 @@ function request(values: readonly number[], over: Partial<JobRequest> = {}): Job
     length: 0,
     priority: 5,
     deadlineAt: Number.POSITIVE_INFINITY,
+    delayAt: Number.POSITIVE_INFINITY,
     origin: 'process',
     ...over,
   };
@@ -60,6 +61,24 @@ function setUp(over: Partial<BatcherOptions> = {}, instances = 1) {
 
 const valuesOf = async (job: { result: Promise<readonly { data: unknown }[]> }): Promise<number[]> =>
   Array.from((await job.result)[0]!.data as Float32Array);
+
+/** The first value of each of the next runs, one after the other. */
+async function valuesInOrder(
+  runner: FakeRunner,
+  batcher: Batcher,
+  clock: ManualClock,
+  runs: number,
+): Promise<number[]> {
+  const order: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    const run = runner.runs[i]!;
+    const input = run.message.inputs[0] as { offset: number };
+    order.push(new Float32Array((batcher.options.slots as unknown as FakeSlots).buffer, input.offset, 1)[0]!);
+    run.succeed();
+    await clock.settle();
+  }
+  return order;
+}
 
 const codeOf = (job: { result: Promise<unknown> }): Promise<string> =>
   job.result.then(
@@ -200,17 +219,21 @@ describe('a batcher', () => {
     batcher.submit(request([3], { priority: 1 }));
     await clock.advance(3000);
     batcher.submit(request([4], { priority: 5 }));
-    const order: number[] = [];
-    for (let i = 0; i < 5; i++) {
-      const run = runner.runs[i]!;
-      const input = run.message.inputs[0] as { offset: number };
-      order.push(
-        new Float32Array((batcher.options.slots as unknown as FakeSlots).buffer, input.offset, 1)[0]!,
-      );
-      run.succeed();
-      await clock.settle();
-    }
-    assert.deepEqual(order, [0, 3, 2, 1, 4]);
+    assert.deepEqual(await valuesInOrder(runner, batcher, clock, 5), [0, 3, 2, 1, 4]);
+  });
+
+  it('lets all go before a job that was delayed, and delayed ones go in their order', async () => {
+    const { batcher, clock, runner } = setUp({ canMerge: false });
+    batcher.submit(request([0]));
+    await clock.settle();
+    const delayed = { priority: 1, delayAt: clock.now() + 100 };
+    batcher.submit(request([1], delayed));
+    batcher.submit(request([2], { ...delayed, priority: 2 }));
+    batcher.submit(request([3], { delayAt: clock.now() + 1000 }));
+    await clock.advance(200);
+    batcher.submit(request([4], { priority: 9 }));
+    const order = await valuesInOrder(runner, batcher, clock, 5);
+    assert.deepEqual(order, [0, 3, 4, 1, 2]);
   });
 
   it('waits for more rows as long as max_queue_delay_us allows, and no longer once a batch is full', async () => {

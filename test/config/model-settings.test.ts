@@ -180,6 +180,10 @@ test('queue policies of what is no priority, or with unknown keys, are refused',
     [{ 0: {} }, /queue_policies: expected a priority from 1, got "0"/],
     [{ high: {} }, /queue_policies: expected a priority from 1, got "high"/],
     [{ 1: { max_queue: 1 } }, /queue_policies\.1\.max_queue: unknown key; did you mean "max_queue_size"/],
+    [
+      { 1: { timeout_action: 'drop' } },
+      /queue_policies\.1\.timeout_action: expected reject or delay, got "drop"/,
+    ],
     [{ 1: { max_queue_size: 0 } }, /queue_policies\.1\.max_queue_size: expected an integer of at least 1/],
   ] as const) {
     assert.throws(() => parseModelSettings(JSON.stringify({ queue_policies: policies }), 'model.json'), {

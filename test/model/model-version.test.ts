@@ -6,7 +6,11 @@ import { defaultPriority, ModelVersion, type Served } from '../../src/model/mode
 import type { ModelEntry } from '../../src/repository/layout.js';
 
 /** The jobs of requests with these priorities, in a version that was published with such settings. */
-function jobsOf(settings: Partial<Served>, wishes: readonly (number | undefined)[]): readonly JobRequest[] {
+function jobsOf(
+  settings: Partial<Served>,
+  wishes: readonly (number | undefined)[],
+  timeoutMs?: number,
+): readonly JobRequest[] {
   const jobs: JobRequest[] = [];
   const version = new ModelVersion({ name: 'm', version: 1 } as ModelEntry, 1, systemClock);
   version.publish({
@@ -28,7 +32,7 @@ function jobsOf(settings: Partial<Served>, wishes: readonly (number | undefined)
     },
   } as unknown as Served);
   for (const priority of wishes) {
-    version.infer({ model: 'm', inputs: [], priority, protocol: 'http', origin: 'socket' });
+    version.infer({ model: 'm', inputs: [], priority, timeoutMs, protocol: 'http', origin: 'socket' });
   }
   return jobs;
 }
@@ -49,6 +53,23 @@ test('a priority beyond the levels of the model is its default', () => {
     prioritiesOf({ defaultPriority: 2, priorityLevels: 3 }, [undefined, 1, 3, 4]),
     [2, 1, 3, 2],
   );
+});
+
+test('a request is delayed instead where its priority or model says so, unless it names a timeout itself', () => {
+  const settings: Partial<Served> = {
+    defaultPriority: 2,
+    priorityLevels: 9,
+    requestTimeoutMs: 1000,
+    timeoutAction: 'delay',
+    timeoutActions: new Map([[1, 'reject']]),
+  };
+  const areSet = ({ deadlineAt, delayAt }: JobRequest): boolean[] =>
+    [deadlineAt, delayAt].map(Number.isFinite);
+  assert.deepEqual(jobsOf(settings, [1, 2]).map(areSet), [
+    [true, false],
+    [false, true],
+  ]);
+  assert.deepEqual(jobsOf(settings, [2], 500).map(areSet), [[true, false]]);
 });
 
 test('a request waits as long as its priority may, where that is said, else as long as its model says', () => {

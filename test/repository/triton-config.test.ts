@@ -168,14 +168,11 @@ test('dynamic batching that makes no sense is refused', () => {
   );
 });
 
-test('a queue policy that delays turns the timeout off, and says so', () => {
+test('a queue policy may delay requests that wait for too long', () => {
   const { settings, notices } = parse(`max_batch_size: 4 dynamic_batching { default_queue_policy {
     timeout_action: DELAY default_timeout_microseconds: 2500 } }`);
-  assert.deepEqual(settings, { maxBatchSize: 4, requestTimeoutMs: 0 });
-  assert.match(
-    notices.join(),
-    /pbtxt:2: dynamic_batching\.default_queue_policy\.timeout_action is ignored: with DELAY/,
-  );
+  assert.deepEqual(settings, { maxBatchSize: 4, requestTimeoutMs: 2.5, timeoutAction: 'delay' });
+  assert.deepEqual(notices, []);
 });
 
 test('queue policies of priorities are read, each within the levels', () => {
@@ -186,9 +183,9 @@ test('queue policies of priorities are read, each within the levels', () => {
     priority_queue_policy { key: 2 value { timeout_action: DELAY } }`);
   assert.deepEqual(settings.queuePolicies, {
     1: { max_queue_size: 10, request_timeout_ms: 50 },
-    2: { request_timeout_ms: 0 },
+    2: { timeout_action: 'delay' },
   });
-  assert.match(notices.join(), /priority_queue_policy\.value\.timeout_action is ignored: with DELAY/);
+  assert.deepEqual(notices, []);
   assert.throws(() => batching('\npriority_queue_policy { key: 3 value { max_queue_size: 1 } }'), {
     code: 'SRV_BAD_CONFIG',
     message: /pbtxt:2: priority_queue_policy: expected a key from 1 to priority_levels 2, got 3/,
