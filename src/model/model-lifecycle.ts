@@ -110,7 +110,7 @@ export class ModelLifecycle {
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
-    this.#requested = new RequestedState(options.state);
+    this.#requested = new RequestedState(options.state, options.logger);
     this.#failures = new LoadFailures(options.clock, (name) => {
       if (this.#requested.unloaded.has(name)) return;
       void this.#change(name, () => this.#follow(name, false)).catch(() => undefined);

@@ -1,8 +1,24 @@
+import Type from 'typebox';
+import { findProblems, formatPath } from '../config/problems.js';
 import type { StateStore } from '../lifecycle/state-file.js';
+import type { Logger } from '../observe/logger.js';
 import type { LoadOverride } from '../repository/load-override.js';
 
 /** The name of the part of the state. */
 const part = 'models';
+
+const namesSchema = Type.Optional(Type.Array(Type.String()));
+
+/** A file may have been written by hand, or by another version. */
+const keptSchema = Type.Object({
+  unloaded: namesSchema,
+  rejected: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
+  overrides: Type.Optional(
+    Type.Record(Type.String(), Type.Object({ settings: Type.Record(Type.String(), Type.Unknown()) })),
+  ),
+  loaded: namesSchema,
+  asleep: namesSchema,
+});
 
 interface Kept {
   readonly unloaded: readonly string[];
@@ -26,7 +42,8 @@ export class RequestedState {
   readonly asleep: Set<string>;
   readonly #store: StateStore;
 
-  constructor(store: StateStore) {
+  /** @param logger is told where what was kept cannot be read; nothing was asked for then */
+  constructor(store: StateStore, logger: Logger) {
     this.#store = store;
     const {
       unloaded = [],
@@ -34,7 +51,7 @@ export class RequestedState {
       overrides = {},
       loaded = [],
       asleep = [],
-    } = (store.get(part) ?? {}) as Partial<Kept>;
+    } = readKept(store.get(part), logger);
     this.unloaded = new Set(unloaded);
     this.rejected = new Map(Object.entries(rejected).map(([name, contents]) => [name, new Set(contents)]));
     this.overrides = new Map(Object.entries(overrides));
@@ -84,4 +101,14 @@ export class RequestedState {
       asleep: [...this.asleep],
     } satisfies Kept);
   }
+}
+
+function readKept(value: unknown, logger: Logger): Partial<Kept> {
+  if (value === undefined) return {};
+  const [problem] = findProblems(keptSchema, value);
+  if (!problem) return value as Partial<Kept>;
+  logger.error(
+    `what was asked of models before is lost: ${formatPath([part, ...problem.path])} of the state: ${problem.text}`,
+  );
+  return {};
 }
