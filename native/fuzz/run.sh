@@ -27,7 +27,7 @@ fi
 
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-flags=(-std=c++20 -g -O1 -Wall -Wextra -fno-exceptions -fno-rtti -ffp-contract=off -pthread
+flags=(-std=c++20 -g1 -O1 -Wall -Wextra -fno-exceptions -fno-rtti -ffp-contract=off -pthread
   -fno-omit-frame-pointer -fno-sanitize-recover=all)
 
 # As many compilers at a time as there are processors; names of sources are unique without their folders.

@@ -7,7 +7,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 sources=$(grep -v -e '_binding\.cc$' -e '^napi_support\.cc$' -e '^addon\.cc$' sources.txt)
-flags="-std=c++20 -g -Wall -Wextra -Wpedantic -Werror -fno-exceptions -fno-rtti -ffp-contract=off -pthread"
+flags="-std=c++20 -g1 -Wall -Wextra -Wpedantic -Werror -fno-exceptions -fno-rtti -ffp-contract=off -pthread"
 
 # shellcheck disable=SC2086 # lists of words
 build() {
