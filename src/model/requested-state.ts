@@ -14,7 +14,13 @@ const keptSchema = Type.Object({
   unloaded: namesSchema,
   rejected: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
   overrides: Type.Optional(
-    Type.Record(Type.String(), Type.Object({ settings: Type.Record(Type.String(), Type.Unknown()) })),
+    Type.Record(
+      Type.String(),
+      Type.Object({
+        settings: Type.Record(Type.String(), Type.Unknown()),
+        tritonConfig: Type.Optional(Type.Unknown()),
+      }),
+    ),
   ),
   loaded: namesSchema,
   asleep: namesSchema,

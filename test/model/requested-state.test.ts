@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { MemoryState } from '../../src/lifecycle/state-file.js';
 import { RequestedState } from '../../src/model/requested-state.js';
 import type { Logger } from '../../src/observe/logger.js';
+import { readLoadOverride } from '../../src/repository/load-override.js';
 
 function open(store: MemoryState): { readonly state: RequestedState; readonly errors: readonly string[] } {
   const errors: string[] = [];
@@ -16,13 +17,14 @@ test('what was asked for is there again, a model that made room no more among th
   for (const name of ['a', 'b', 'c', 'a']) state.noteLoaded(name);
   state.noteAsleep('b');
   state.rejectedOf('c').add('content');
-  state.overrides.set('c', { settings: { maxBatchSize: 2 } });
+  const override = readLoadOverride('{"backend": "onnxruntime", "max_batch_size": 2}', 'c');
+  state.overrides.set('c', override);
   state.keep();
   const again = open(store);
   assert.deepEqual([...again.state.loaded], ['c', 'a']);
   assert.deepEqual([...again.state.asleep], ['b']);
   assert.deepEqual([...again.state.rejectedOf('c')], ['content']);
-  assert.deepEqual(again.state.overrides.get('c'), { settings: { maxBatchSize: 2 } });
+  assert.deepEqual(again.state.overrides.get('c'), override);
   assert.deepEqual(again.errors, []);
   again.state.forget('c');
   assert.deepEqual([...open(store).state.loaded], ['a']);
