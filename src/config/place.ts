@@ -9,3 +9,6 @@ export function isAddress(place: string): boolean {
 export function placeIn(base: string, place: string): string {
   return isAddress(place) ? place : resolve(base, place);
 }
+
+/** A file that says that what lies beside it is whole, as Hadoop's jobs write it. */
+export const completeMarker = '_SUCCESS';

@@ -35,6 +35,8 @@ export interface FetchedModel {
   readonly directory: string;
   /** The number of the remote version directory it is from; absent where there are none. */
   readonly version?: number;
+  /** What was seen of it in the store, before and after. */
+  readonly stamp: string;
   readonly bytes: number;
   readonly files: number;
   /** Digests that were compared beside those that the store itself sent. */
@@ -46,19 +48,34 @@ export function doneFilePath({ remotePath, remoteDonefileName }: MonitorConfig):
   return joinRemote(remotePath, remoteDonefileName);
 }
 
+/** What of the store is fetched. */
+export interface RemoteModel {
+  readonly path: string;
+  /** The number of the version directory that it is. */
+  readonly version?: number;
+  /** What was seen of it: where it has become something else, it is not fetched. */
+  readonly stamp?: string;
+}
+
 /**
- * Fetches the model that a done file announces.
+ * Fetches a model.
  *
- * @param doneStamp the stamp of the done file that was seen
+ * @param doneStamp the stamp of the done file that announces it; undefined where there is none
+ * @param chosen what to fetch. @default what the configuration names, of version directories the greatest
  * @throws SRV_REMOTE_CHANGED when model or done file were replaced meanwhile, SRV_REMOTE_NOT_FOUND when the model is
  * not there, SRV_REMOTE_DAMAGED, SRV_BAD_ARCHIVE, and what the store throws
  */
-export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext): Promise<FetchedModel> {
+export async function fetchModel(
+  doneStamp: RemoteStamp | undefined,
+  context: FetchContext,
+  chosen?: RemoteModel,
+): Promise<FetchedModel> {
   const { config, store, place, signal, heard } = context;
   const donePath = doneFilePath(config);
-  const remote = await chooseRemote(context);
+  const remote = chosen ?? (await chooseRemote(context));
   // A model that is its own done file is no text.
-  const doneText = donePath === remote.path ? '' : ((await fetchText(donePath, context)) ?? '');
+  const hasText = doneStamp !== undefined && donePath !== remote.path;
+  const doneText = hasText ? ((await fetchText(donePath, context)) ?? '') : '';
   const label = store.label + remote.path;
 
   const before = await store.stampOf(remote.path, { signal, onAnswer: heard });
@@ -66,9 +83,12 @@ export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext):
   if (!before) {
     throw new ServingError(
       'SRV_REMOTE_NOT_FOUND',
-      `${store.label}${donePath} is there, but the model ${label} is not.`,
+      doneStamp
+        ? `${store.label}${donePath} is there, but the model ${label} is not.`
+        : `${label} is not there any more.`,
     );
   }
+  if (remote.stamp !== undefined && remote.stamp !== before.text) throw changed(label, 'replaced');
   const fetched = join(place, 'fetched');
   const limits = { maxFiles: config.maxFiles, maxBytes: config.maxBytes };
   const onProgress = (progress: FetchProgress): void => {
@@ -82,13 +102,10 @@ export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext):
     [donePath, doneStamp],
     [remote.path, before],
   ] as const) {
+    if (!stamp) continue;
     const after = await store.stampOf(path, { signal, onAnswer: heard });
     heard();
-    if (after?.text === stamp.text) continue;
-    throw new ServingError(
-      'SRV_REMOTE_CHANGED',
-      `${store.label}${path} was ${after ? 'replaced' : 'removed'} while the model was being fetched.`,
-    );
+    if (after?.text !== stamp.text) throw changed(store.label + path, after ? 'replaced' : 'removed');
   }
 
   const options = { signal, limits, onBytes: heard, onProgress: heard };
@@ -108,15 +125,15 @@ export async function fetchModel(doneStamp: RemoteStamp, context: FetchContext):
   return {
     directory,
     ...(remote.version === undefined ? {} : { version: remote.version }),
+    stamp: before.text,
     bytes,
     files,
     digests,
   };
 }
 
-interface RemoteModel {
-  readonly path: string;
-  readonly version?: number;
+function changed(what: string, how: 'replaced' | 'removed'): ServingError {
+  return new ServingError('SRV_REMOTE_CHANGED', `${what} was ${how} while the model was being fetched.`);
 }
 
 /** With version directories here and there, the greatest alone is fetched, however many were published. */

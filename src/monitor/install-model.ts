@@ -115,8 +115,7 @@ export async function versionsIn(directory: string): Promise<readonly number[]> 
 
 /** The version that a directory's name means; undefined where it means none. */
 export function versionNumber(name: string): number | undefined {
-  const version = /^\d{1,15}$/.test(name) ? Number(name) : 0;
-  return version > 0 ? version : undefined;
+  return /^\d{1,15}$/.test(name) ? Number(name) : undefined;
 }
 
 /** Removes a version directory: renamed first, so that a reader sees all of it or nothing. */

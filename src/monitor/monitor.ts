@@ -12,6 +12,7 @@ import { redacted } from '../remote/masked-url.js';
 import { openMonitorStore } from '../remote/open-store.js';
 import type { FetchProgress, RemoteStamp, RemoteStore } from '../remote/remote-store.js';
 import { doneFilePath, type FetchedModel, fetchModel } from './fetch-model.js';
+import { VersionFollower } from './follow-versions.js';
 import { IdleLimit } from './idle-limit.js';
 import {
   keepStampFile,
@@ -21,7 +22,8 @@ import {
   touchStampFile,
   versionsIn,
 } from './install-model.js';
-import { pause } from './pause.js';
+import { grownPauseMs, pause } from './pause.js';
+import { type ChooseVersions, listVersions, type VersionListing } from './remote-versions.js';
 import {
   beginAttempt,
   makePlaces,
@@ -43,19 +45,28 @@ export interface MonitorDependencies {
   readonly openStore?: (config: MonitorConfig) => RemoteStore;
   /** Called while a model is fetched, and with undefined when that has ended. */
   readonly onProgress?: (progress: FetchProgress | undefined) => void;
+  /**
+   * Follows a remote directory of version directories, with or without a done file: brings those of them that this
+   * chooses. @default the done file alone says that something is new, and the greatest version is fetched
+   */
+  readonly chooseVersions?: ChooseVersions;
+  /** Called when it becomes known why the model is not here, or that it is. */
+  readonly onAbsence?: (absence: string | undefined) => void;
 }
 
 /**
- * How a look ended. `absent`: no done file; `unchanged`: the one that was installed last; `changed`: it was replaced
- * while it was fetched, so that it is fetched once more.
+ * How a look ended. `absent`: no done file, and no version directories where those are followed; `incomplete`: a version
+ * directory may still be written; `unchanged`: what was installed last; `changed`: it was replaced while it was fetched,
+ * so that it is fetched once more.
  */
-export type LookOutcome = 'installed' | 'unchanged' | 'absent' | 'changed' | 'failed';
+export type LookOutcome = 'installed' | 'unchanged' | 'absent' | 'incomplete' | 'changed' | 'failed';
 
 /** What a monitor has done until now. */
 export interface MonitorCounts {
   readonly installed: number;
   readonly unchanged: number;
   readonly absent: number;
+  readonly incomplete: number;
   readonly changed: number;
   readonly failed: number;
   /** Bytes of the models that were installed, as they were sent. */
@@ -75,11 +86,16 @@ export class Monitor {
   readonly #timeOfDay: () => number;
   readonly #openStore: (config: MonitorConfig) => RemoteStore;
   readonly #onProgress: ((progress: FetchProgress | undefined) => void) | undefined;
+  readonly #onAbsence: ((absence: string | undefined) => void) | undefined;
   readonly #places: WorkPlaces;
+  readonly #follower: VersionFollower | undefined;
+  readonly #source: string;
+  #absence: string | undefined;
   readonly #counts = {
     installed: 0,
     unchanged: 0,
     absent: 0,
+    incomplete: 0,
     changed: 0,
     failed: 0,
     bytes: 0,
@@ -94,35 +110,74 @@ export class Monitor {
     this.#timeOfDay = dependencies.timeOfDay ?? Date.now;
     this.#openStore = dependencies.openStore ?? openMonitorStore;
     this.#onProgress = dependencies.onProgress;
+    this.#onAbsence = dependencies.onAbsence;
     this.#places = workPlaces(this.config);
+    const { chooseVersions: choose } = dependencies;
+    // A file that is its own done file has no versions.
+    if (choose && this.config.remoteDonefileName !== this.config.remoteModelName) {
+      this.#follower = new VersionFollower({
+        config: this.config,
+        places: this.#places,
+        choose,
+        logger: this.#logger,
+        timeOfDay: this.#timeOfDay,
+      });
+    }
     // An address that is none is found now: nothing is sent before it is asked for something.
-    void this.#openStore(this.config).close();
+    const store = this.#openStore(this.config);
+    this.#source = store.label + joinRemote(this.config.remotePath, this.config.remoteModelName);
+    void store.close();
+    this.#absence = 'the first look at it has not ended';
   }
 
   get counts(): MonitorCounts {
     return this.#counts;
   }
 
-  /** Whether the model's directory is there, from this monitor or from elsewhere. */
-  async isInstalled(): Promise<boolean> {
-    return isThere(this.#places.target);
+  /** The model's directory on this machine, absolute. */
+  get target(): string {
+    return this.#places.target;
   }
 
-  /** Looks again and again until `signal` is aborted; never rejects. */
-  async run(signal: AbortSignal): Promise<void> {
+  /** Why the model is not here; undefined once this monitor has seen that it is. */
+  get absence(): string | undefined {
+    return this.#absence === undefined
+      ? undefined
+      : `${this.#source} has not been fetched yet: ${this.#absence}`;
+  }
+
+  /** Whether the model is there, from this monitor or from elsewhere: its directory, or a version directory in it. */
+  async isInstalled(): Promise<boolean> {
+    const { target } = this.#places;
+    return this.config.layout === 'versions' ? (await versionsIn(target)).length > 0 : isThere(target);
+  }
+
+  /** Looks for the first time, and once more where a version has to be seen twice; never rejects. */
+  async lookFirst(signal: AbortSignal): Promise<void> {
+    if ((await this.look(signal)) !== 'incomplete' || (await this.isInstalled())) return;
+    await pause(this.#clock, this.nextPauseMs, signal).catch(() => undefined);
+    if (!signal.aborted) await this.look(signal);
+  }
+
+  /**
+   * Looks again and again until `signal` is aborted; never rejects.
+   *
+   * @param options.hasLooked begins with a pause. @default false
+   */
+  async run(
+    signal: AbortSignal,
+    { hasLooked = false }: { readonly hasLooked?: boolean } = {},
+  ): Promise<void> {
+    if (!hasLooked) await this.look(signal);
     while (!signal.aborted) {
-      await this.look(signal);
       await pause(this.#clock, this.nextPauseMs, signal).catch(() => undefined);
+      if (!signal.aborted) await this.look(signal);
     }
   }
 
   /** How long to wait now before the next look. */
   get nextPauseMs(): number {
-    const { intervalS, maxPauseS } = this.config;
-    const { failuresInARow } = this.#counts;
-    if (failuresInARow <= 1) return intervalS * 1000;
-    const grown = intervalS * 2 ** Math.min(failuresInARow - 1, 30);
-    return Math.max(intervalS, Math.min(grown, maxPauseS)) * 1000;
+    return grownPauseMs(this.config, this.#counts.failuresInARow);
   }
 
   /** Looks once, and fetches and installs what is new. Never rejects: a failure is logged and counted. */
@@ -140,6 +195,7 @@ export class Monitor {
       }
       const code = error instanceof ServingError ? error.code : 'SRV_INTERNAL';
       const message = this.#redacted(messageOf(error));
+      this.#setAbsence(message);
       if (code === 'SRV_REMOTE_CHANGED') {
         counts.changed += 1;
         this.#logger.warn({ code }, message);
@@ -155,6 +211,13 @@ export class Monitor {
     }
   }
 
+  /** What fails once the model is here is no reason that it is not. */
+  #setAbsence(absence: string | undefined): void {
+    if (this.#absence === undefined || this.#absence === absence) return;
+    this.#absence = absence;
+    this.#onAbsence?.(this.absence);
+  }
+
   async #lookAt(outer: AbortSignal | undefined): Promise<Exclude<LookOutcome, 'changed' | 'failed'>> {
     const { config } = this;
     const store = this.#openStore(config);
@@ -166,16 +229,37 @@ export class Monitor {
       }
       const stamp = await store.stampOf(doneFilePath(config), { signal: idle.signal });
       idle.heard();
+      const listing = this.#follower && (await this.#listVersions(store, idle));
+      if (this.#follower && listing) {
+        const { outcome, bytes, problem } = await this.#follower.look(listing, {
+          store,
+          done: stamp,
+          signal: idle.signal,
+          heard: () => idle.heard(),
+          onProgress: this.#onProgress,
+          attempt: (work) => this.#attempt(idle.signal, work),
+        });
+        this.#counts.bytes += bytes;
+        this.#say(problem ?? `the versions at ${this.#source} are ${outcome}`);
+        this.#setAbsence(problem);
+        return outcome;
+      }
       if (!stamp) {
-        this.#say(`no done file at ${label}`);
+        const isAlone = config.remoteDonefileName === config.remoteModelName;
+        const versions = this.#follower ? ', and no version directories beside it' : '';
+        const problem = isAlone ? 'nothing is there' : `no done file at ${label}${versions}`;
+        this.#say(problem);
+        this.#setAbsence(problem);
         return 'absent';
       }
       const state = await readState(this.#places, config);
       if (state?.stamp === stamp.text && (await this.#isStillThere(state.version))) {
         this.#say(`the done file ${label} is the one that was installed last`);
+        this.#setAbsence(undefined);
         return 'unchanged';
       }
       await this.#fetch(stamp, store, idle);
+      this.#setAbsence(undefined);
       return 'installed';
     };
     try {
@@ -189,14 +273,7 @@ export class Monitor {
   async #fetch(stamp: RemoteStamp, store: RemoteStore, idle: IdleLimit): Promise<void> {
     const { config } = this;
     const startedAt = this.#clock.now();
-    makePlaces(this.#places);
-    const unlock = await takeLock(this.#places.lock, 0);
-    if (!unlock) {
-      throw new ServingError('SRV_IO', `Another monitor is at work on ${this.#places.target}.`);
-    }
-    let place: string | undefined;
-    try {
-      place = await beginAttempt(this.#places);
+    await this.#attempt(idle.signal, async (place) => {
       this.#logger.info(
         { stamp: stamp.text },
         `fetching ${store.label}${joinRemote(config.remotePath, config.remoteModelName)}`,
@@ -204,7 +281,7 @@ export class Monitor {
       const { signal } = idle;
       const heard = (): void => idle.heard();
       const context = { config, store, place, signal, heard, onProgress: this.#onProgress };
-      const model = await fetchModel(stamp, context).finally(() => this.#onProgress?.(undefined));
+      const model = await fetchModel(stamp, context);
       // An attempt that was given up may come back from a file system that hung; by then it is old.
       throwIfAborted(signal);
       const version = await this.#install(model, place);
@@ -218,6 +295,30 @@ export class Monitor {
         { bytes, files, digests, ms: Math.round(this.#clock.now() - startedAt), version },
         `${version === undefined ? 'the model' : `version ${version}`} is in place at ${this.#places.target}`,
       );
+    });
+  }
+
+  async #listVersions(store: RemoteStore, idle: IdleLimit): Promise<VersionListing | undefined> {
+    const { remotePath, remoteModelName } = this.config;
+    const onAnswer = (): void => idle.heard();
+    const path = joinRemote(remotePath, remoteModelName);
+    const listing = await listVersions(store, path, { signal: idle.signal, onAnswer });
+    idle.heard();
+    return listing;
+  }
+
+  /** Lends an empty directory to work that puts something in place; one at a time, whoever else is at it. */
+  async #attempt<T>(signal: AbortSignal, work: (place: string) => Promise<T>): Promise<T> {
+    throwIfAborted(signal);
+    makePlaces(this.#places);
+    const unlock = await takeLock(this.#places.lock, 0);
+    if (!unlock) {
+      throw new ServingError('SRV_IO', `Another monitor is at work on ${this.#places.target}.`);
+    }
+    let place: string | undefined;
+    try {
+      place = await beginAttempt(this.#places);
+      return await work(place).finally(() => this.#onProgress?.(undefined));
     } finally {
       // What is left would fill the disk that the next attempt needs.
       if (place !== undefined) await rm(place, { recursive: true, force: true });

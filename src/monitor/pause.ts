@@ -16,3 +16,13 @@ export function pause(clock: Clock, ms: number, signal: AbortSignal | undefined)
     else signal?.addEventListener('abort', onAbort, { once: true });
   });
 }
+
+/** How long to wait before the next look, ms: the interval, and while looks fail twice as long each time, up to a limit. */
+export function grownPauseMs(
+  { intervalS, maxPauseS }: { readonly intervalS: number; readonly maxPauseS: number },
+  failuresInARow: number,
+): number {
+  if (failuresInARow <= 1) return intervalS * 1000;
+  const grown = intervalS * 2 ** Math.min(failuresInARow - 1, 30);
+  return Math.max(intervalS, Math.min(grown, maxPauseS)) * 1000;
+}

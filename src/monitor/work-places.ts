@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { MonitorConfig } from '../config/monitor-settings.js';
+import { isKeyed } from '../config/problems.js';
 import { messageOf, ServingError } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
 
@@ -61,6 +62,12 @@ export interface InstalledState {
   readonly stamp: string;
   /** The version directory; absent where the model's directory itself was replaced. */
   readonly version?: number;
+  /** Where version directories are followed: what was seen of each that is here. */
+  readonly versions?: Readonly<Record<string, string>>;
+  /** The version directories that were there when the done file was seen. */
+  readonly announced?: readonly number[];
+  /** What was seen of each file and directory beside the version directories, by name. */
+  readonly beside?: Readonly<Record<string, string>>;
 }
 
 /** What was installed last from the same source; undefined where that is not known. */
@@ -71,9 +78,13 @@ export async function readState(
   try {
     const state = JSON.parse(await readFile(places.state, 'utf8')) as Record<string, unknown>;
     if (state.source !== sourceDigest(config) || typeof state.stamp !== 'string') return undefined;
+    const { stamp, version, versions, announced, beside } = state;
     return {
-      stamp: state.stamp,
-      ...(typeof state.version === 'number' ? { version: state.version } : {}),
+      stamp,
+      ...(typeof version === 'number' ? { version } : {}),
+      ...(isTextRecord(versions) ? { versions } : {}),
+      ...(Array.isArray(announced) ? { announced: announced.filter((one) => typeof one === 'number') } : {}),
+      ...(isTextRecord(beside) ? { beside } : {}),
     };
   } catch {
     // Missing or damaged: the model is fetched once more, which does no harm.
@@ -96,6 +107,10 @@ export async function writeState(
       cause,
     });
   }
+}
+
+function isTextRecord(value: unknown): value is Readonly<Record<string, string>> {
+  return isKeyed(value) && Object.values(value).every((one) => typeof one === 'string');
 }
 
 /** Tells one source from another without writing secrets down. */

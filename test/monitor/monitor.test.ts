@@ -109,7 +109,16 @@ describe('a monitor', () => {
     assert.equal(readFileSync(join(local, 'ctr/fluid_time_file'), 'utf8'), '2023-11-14T22:13:25.000Z\n');
     assert.deepEqual(
       { ...monitor.counts },
-      { installed: 2, unchanged: 1, absent: 0, changed: 0, failed: 0, bytes: 20 + 7, failuresInARow: 0 },
+      {
+        installed: 2,
+        unchanged: 1,
+        absent: 0,
+        incomplete: 0,
+        changed: 0,
+        failed: 0,
+        bytes: 20 + 7,
+        failuresInARow: 0,
+      },
     );
     assert.deepEqual(readdirSync(local).toSorted(), ['_serving_monitor_tmp', 'ctr']);
   });

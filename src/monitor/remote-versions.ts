@@ -1,0 +1,145 @@
+/** A remote directory of version directories: what is in it, which versions are wanted here, and which are whole. */
+import { completeMarker } from '../config/place.js';
+import { joinRemote, requireSegment } from '../remote/fetch-tree.js';
+import type { RemoteEntry, RemoteOptions, RemoteStore } from '../remote/remote-store.js';
+import { versionNumber } from './install-model.js';
+
+/** Which of the versions that are there are wanted. */
+export type ChooseVersions = (present: readonly number[]) => Promise<ReadonlySet<number>>;
+
+/** What a directory of version directories holds. */
+export interface VersionListing {
+  /** Paths of the version directories by number. */
+  readonly versions: ReadonlyMap<number, string>;
+  /** Files and directories that are no version. Names that begin with a dot or an underscore are left out. */
+  readonly beside: readonly RemoteEntry[];
+  /** Names of which others mean the same number; such a version is not taken. */
+  readonly ambiguous: readonly string[];
+}
+
+/** Lists a directory; undefined where it holds no version directories. */
+export async function listVersions(
+  store: RemoteStore,
+  path: string,
+  options: RemoteOptions,
+): Promise<VersionListing | undefined> {
+  const versions = new Map<number, string>();
+  const names = new Map<number, string[]>();
+  const beside: RemoteEntry[] = [];
+  for (const entry of (await store.list(path, options)) ?? []) {
+    const version = entry.isDirectory ? versionNumber(entry.name) : undefined;
+    if (version !== undefined) {
+      versions.set(version, joinRemote(path, entry.name));
+      names.set(version, [...(names.get(version) ?? []), entry.name]);
+    } else if (!/^[._]/.test(entry.name)) {
+      requireSegment(entry.name, store.label + path);
+      beside.push(entry);
+    }
+  }
+  if (versions.size === 0) return undefined;
+  const ambiguous = [...names.values()].filter((same) => same.length > 1).flat();
+  for (const name of ambiguous) versions.delete(versionNumber(name)!);
+  return { versions, beside, ambiguous };
+}
+
+/** A version that is whole there. */
+export interface WholeVersion {
+  readonly version: number;
+  readonly path: string;
+  /** What was seen of it; absent where it was not looked at, because a done file says that it is whole. */
+  readonly stamp?: string;
+  /** Whether what is there is what is here. */
+  readonly isHere: boolean;
+}
+
+/** What `VersionWatch.judge` goes by. */
+export interface JudgeOptions extends RemoteOptions {
+  readonly store: RemoteStore;
+  readonly choose: ChooseVersions;
+  /** What was seen of each version that is here. */
+  readonly installed: Readonly<Record<string, string>>;
+  /**
+   * What the done file says of versions: those that it announced before, and whether it is a new one, which announces all
+   * that are there. Absent: there is none, and the versions have to show themselves that they are whole.
+   */
+  readonly done?: { readonly isNew: boolean; readonly announced: readonly number[] };
+}
+
+/** What came of it. */
+export interface JudgedVersions {
+  /** The wanted ones that are whole, the highest first. */
+  readonly whole: readonly WholeVersion[];
+  /** Versions that may still be written, or replaced. */
+  readonly restless: readonly number[];
+}
+
+/** Of version directories that are uploaded at one time; one with a history of hundreds is not looked through. */
+const mostRounds = 4;
+
+/** Tells which version directories are whole. It remembers what it saw at the last look. */
+export class VersionWatch {
+  #seen: ReadonlyMap<number, string> = new Map();
+
+  /**
+   * Finds the wanted versions among those that are whole. Whole is what a done file announces, what holds `_SUCCESS`, and
+   * what is the same, by names, sizes and ETags, as at the last look. What is not whole is passed over for the next one.
+   */
+  async judge(listing: VersionListing, options: JudgeOptions): Promise<JudgedVersions> {
+    const seen = new Map<number, string>();
+    const left = new Set(listing.versions.keys());
+    const whole = new Map<number, WholeVersion>();
+    const restless: number[] = [];
+    for (let round = 0; round < mostRounds; round++) {
+      const wanted = await options.choose([...left]);
+      const open = [...wanted].filter((version) => !whole.has(version)).toSorted((a, b) => b - a);
+      if (open.length === 0) break;
+      for (const version of open) {
+        const judged = await this.#judgeOne(version, listing, options, seen);
+        if (judged === 'hollow' || judged === 'restless') left.delete(version);
+        else whole.set(version, judged);
+        if (judged === 'restless' || seen.has(version)) restless.push(version);
+      }
+    }
+    this.#seen = seen;
+    const wanted = await options.choose([...left]);
+    return {
+      whole: [...whole.values()]
+        .filter(({ version }) => wanted.has(version))
+        .toSorted((a, b) => b.version - a.version),
+      restless,
+    };
+  }
+
+  async #judgeOne(
+    version: number,
+    { versions, beside }: VersionListing,
+    options: JudgeOptions,
+    seen: Map<number, string>,
+  ): Promise<WholeVersion | 'restless' | 'hollow'> {
+    const { store, installed, done, ...remote } = options;
+    const path = versions.get(version)!;
+    const here = installed[version];
+    const asItIs = { version, path, isHere: true, ...(here === undefined ? {} : { stamp: here }) };
+    if (done && !done.isNew) {
+      // What lies there now may be half of what the next done file announces.
+      if (here !== undefined) return asItIs;
+      return done.announced.includes(version) ? { version, path, isHere: false } : 'restless';
+    }
+    const stamp = (await store.stampOf(path, remote))?.text;
+    if (stamp !== undefined && stamp === here) return asItIs;
+    const entries = (await store.list(path, remote)) ?? [];
+    remote.onAnswer?.();
+    // Triton's settings may give the model's file another name.
+    const isModel = beside.some(({ name }) => name === 'config.pbtxt')
+      ? entries.length > 0
+      : entries.some(({ name }) => /\.onnx$/i.test(name));
+    if (stamp === undefined || !isModel) return here === undefined ? 'hollow' : asItIs;
+    const isMarked = entries.some(({ name, isDirectory }) => name === completeMarker && !isDirectory);
+    // The marker of a version that is replaced may be the one of before.
+    if (done || (isMarked && here === undefined) || this.#seen.get(version) === stamp) {
+      return { version, path, stamp, isHere: false };
+    }
+    seen.set(version, stamp);
+    return here === undefined ? 'restless' : asItIs;
+  }
+}
