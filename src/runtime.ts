@@ -6,6 +6,7 @@ import { ByteBudget } from './batching/byte-budget.js';
 import { type Clock, systemClock } from './batching/clock.js';
 import { Scheduler } from './batching/scheduler.js';
 import { resolveRuntimeConfig } from './config/load.js';
+import { isAddress } from './config/place.js';
 import type { RuntimeConfig, RuntimeOptions } from './config/schema.js';
 import type { SplitSettings } from './config/traffic-settings.js';
 import { ServingError } from './errors.js';
@@ -24,16 +25,19 @@ import { TableUpkeep } from './model/table-upkeep.js';
 import { TakenFiles } from './model/taken-files.js';
 import { readKeptLabels } from './model/version-labels.js';
 import { ModelService } from './model-service.js';
-import { Monitors } from './monitor/monitors.js';
-import { placeModels } from './monitor/remote-models.js';
+import type { Monitor } from './monitor/monitor.js';
+import { Monitors, type MonitorsOptions } from './monitor/monitors.js';
+import { RemoteModels } from './monitor/remote-models.js';
+import { RemoteRepository } from './monitor/remote-repository.js';
 import { installMappedFileGuard } from './native/binding.js';
 import { type Logger, silentLogger } from './observe/logger.js';
 import { MetricsPage, type RuntimeMetrics } from './observe/metrics.js';
 import { isAlive, processIdentity } from './process-identity.js';
 import { fingerprintOf } from './repository/fingerprint.js';
-import type { ModelEntry } from './repository/layout.js';
+import { type ModelEntry, policyIn } from './repository/layout.js';
 import { ModelSource } from './repository/model-source.js';
 import { StampReader, type StampRule, stampFileOf, stampRuleOf } from './repository/stamp-file.js';
+import { type VersionPolicy, wantedVersions } from './repository/version-policy.js';
 import type { ModelStatus, RequestRouting, TrafficControl } from './server/service.js';
 import type { Tensor, TensorMap } from './tensor/tensor.js';
 import { ModelTargets } from './traffic/model-targets.js';
@@ -51,6 +55,8 @@ export interface RuntimeDependencies {
   readonly clock?: Clock;
   /** Gives the opening up: models that are being prepared are left, and the promise is rejected. */
   readonly signal?: AbortSignal;
+  /** What is being fetched before the start can go on; undefined when that has ended. @default nobody looks at it */
+  readonly onFetch?: MonitorsOptions['onProgress'];
   /** What slabs are made of. @default addon memory where the runtime allows it */
   readonly slabMemory?: SlabMemory;
   /** Module of the worker's tasks; for tests of what happens when a worker fails. */
@@ -137,6 +143,8 @@ export class Runtime {
   readonly #preparer: Preparer;
   readonly #upkeep: TableUpkeep;
   readonly #monitors: Monitors;
+  readonly #remoteModels: RemoteModels<VersionPolicy>;
+  readonly #remoteRepository: RemoteRepository | undefined;
   readonly #taken: TakenFiles;
   readonly #lifecycle: ModelLifecycle;
   readonly #source: ModelSource;
@@ -147,6 +155,8 @@ export class Runtime {
   readonly #recorder: TrafficRecorder;
   /** Holds the event loop while callers of this process wait: threads, and the timers of queues, do not. */
   readonly #holdLoop = setInterval(() => undefined, 2 ** 31 - 1).unref();
+  /** Monitors of the configuration, which begin with the start. */
+  readonly #configured: Monitor[] = [];
   /** The loads of the start, which it waits for. */
   readonly #atStart: Promise<void>[] = [];
   #isStarted = false;
@@ -214,11 +224,34 @@ export class Runtime {
       isServing: () => this.#registry.hasReady,
       onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
     });
-    const placed = placeModels(config.models, {
-      directory: join(config.cacheDir, 'remote'),
-      intervalS: config.reloadIntervalS,
+    this.#monitors = new Monitors({
+      logger: this.#logger,
+      clock,
+      onProgress: (progress) => {
+        if (!this.#isStarted) dependencies.onFetch?.(progress);
+      },
+      onAbsence: (directory) => this.#source.look(directory),
     });
-    this.#monitors = new Monitors([...config.monitors, ...placed.monitors], { logger: this.#logger, clock });
+    for (const monitor of config.monitors) this.#configured.push(this.#monitors.make(monitor));
+    const remote = {
+      directory: join(resolve(config.cacheDir), 'remote'),
+      intervalS: config.reloadIntervalS,
+      monitors: this.#monitors,
+      chooseVersions: chooseRemoteVersions,
+    };
+    this.#remoteModels = new RemoteModels(remote);
+    const listedModels = new RemoteModels<VersionPolicy>(remote);
+    const { modelRepository } = config;
+    this.#remoteRepository =
+      modelRepository !== undefined && isAddress(modelRepository)
+        ? new RemoteRepository({
+            ...remote,
+            address: modelRepository,
+            logger: this.#logger,
+            clock,
+            chooseVersions: (directory, present) => chooseRemoteVersions(directory, undefined, present),
+          })
+        : undefined;
     this.#upkeep = new TableUpkeep({
       verifies: config.verifyTables === 'background',
       compactFrom: config.compactTables,
@@ -241,8 +274,15 @@ export class Runtime {
       memoryLimitBytes: config.modelMemoryLimitBytes,
     });
     this.#source = new ModelSource({
-      models: placed.models,
-      modelRepository: config.modelRepository,
+      models: config.models.map((model) =>
+        isAddress(model.path) ? { ...model, ...this.#remoteModels.placedAt(model) } : model,
+      ),
+      modelRepository: this.#remoteRepository?.directory ?? modelRepository,
+      remote: {
+        placeOf: (model) => listedModels.placedAt(model).path,
+        absenceOf: (directory) => this.#monitors.absenceOf(directory),
+        follow: (models) => listedModels.follow(models),
+      },
       modelConfigFile: config.modelConfigFile,
       configPollMs: config.modelConfigFilePollWaitSeconds * 1000,
       clock,
@@ -298,7 +338,7 @@ export class Runtime {
     process.on('exit', this.#forgetCrashes);
     await requireProviders(this.#groups);
     await this.#taken.removeLeftovers();
-    await this.#monitors.start();
+    await this.#bringModels();
     this.#logger.info('loading models');
     await this.#source.start();
     // Why a model cannot be served is kept with it; the others go on.
@@ -307,6 +347,11 @@ export class Runtime {
     if (this.#stop.signal.aborted) return;
     this.service.start();
     void this.#lifecycle.wakeAsBefore();
+  }
+
+  /** Whether models are brought here from elsewhere, so that what is not here, or cannot be loaded, may still come. */
+  get bringsModels(): boolean {
+    return this.#remoteRepository !== undefined || this.#monitors.hasAny;
   }
 
   /** Whether requests may come: no drain has begun and at least one version is ready. */
@@ -464,7 +509,12 @@ export class Runtime {
     this.#lifecycle.close();
     this.service.close();
     this.#stop.abort();
-    await Promise.all([this.#preparer.close(), this.#upkeep.close(), this.#monitors.close()]);
+    await Promise.all([
+      this.#preparer.close(),
+      this.#upkeep.close(),
+      this.#remoteRepository?.close(),
+      this.#monitors.close(),
+    ]);
     await Promise.all(this.#batchers().map((batcher) => batcher.close()));
     await this.#recorder.close();
     this.#scheduler.close();
@@ -480,6 +530,15 @@ export class Runtime {
     this.#metrics.close();
     process.off('exit', this.#forgetCrashes);
     this.#crashes.close();
+  }
+
+  /** Waits, whatever comes of it, until each model that lies elsewhere and is not here yet was looked for. */
+  async #bringModels(): Promise<void> {
+    for (const monitor of this.#configured) this.#monitors.begin(monitor);
+    this.#remoteModels.follow(this.config.models.filter(({ path }) => isAddress(path)));
+    await this.#source.bring();
+    await this.#remoteRepository?.start();
+    await this.#monitors.firstLooks();
   }
 
   readonly #forgetCrashes = (): void => this.#crashes.close();
@@ -532,6 +591,15 @@ export class Runtime {
       traffic: this.service.collect(),
     };
   }
+}
+
+/** Of the versions at an address those are fetched that would be served, were they here. */
+async function chooseRemoteVersions(
+  directory: string,
+  policy: VersionPolicy | undefined,
+  present: readonly number[],
+): Promise<ReadonlySet<number>> {
+  return wantedVersions(present, policy ?? (await policyIn(directory)));
 }
 
 /** A caller in this process has one key, and no headers or parameters to look for it in. */

@@ -10,11 +10,19 @@ import { pathToFileURL } from 'node:url';
 import { writeOnnxModel } from '../src/model/onnx-writer.js';
 import { openRuntime, type Runtime } from '../src/runtime.js';
 import { tensor } from '../src/tensor/tensor.js';
-import { makeDirectory, placeModel, removeDirectory, scaleModel } from './support/test-models.js';
+import { serveFiles } from './support/file-server.js';
+import {
+  makeDirectory,
+  placeModel,
+  placeVersion,
+  removeDirectory,
+  scaleModel,
+} from './support/test-models.js';
 import { until } from './support/until.js';
 
-async function factor(runtime: Runtime, model: string): Promise<number> {
-  const { outputs } = await runtime.infer(model, { x: tensor('FP32', [1, 4], [1, 1, 1, 1]) });
+async function factor(runtime: Runtime, model: string, label?: string): Promise<number> {
+  const options = label === undefined ? {} : { label };
+  const { outputs } = await runtime.infer(model, { x: tensor('FP32', [1, 4], [1, 1, 1, 1]) }, options);
   return Number(outputs.y!.data[0]);
 }
 
@@ -105,9 +113,76 @@ test('an address without a model is told, and one that is none stops the start',
   assert.deepEqual([status?.name, status?.state], ['nowhere', 'failed']);
   assert.equal(
     status?.reason,
-    `${web.url.replace('there', 'nowhere')} has not been fetched yet; the log says why.`,
+    `${web.url.replace('there', 'nowhere')} has not been fetched yet: nothing is there.`,
   );
   for (const path of ['http://127.0.0.1:1', 'gopher://host/model.onnx']) {
     await assert.rejects(openRuntime({ ...options, models: [{ path }] }), { code: 'SRV_BAD_CONFIG' });
   }
+});
+
+/** Writes `<root>/<name>/<version>/model.onnx`, which is marked as whole. */
+function publish(root: string, name: string, version: number): void {
+  writeFileSync(join(placeVersion(root, name, version, scaleModel(version)), '_SUCCESS'), '');
+}
+
+test('a models.config names addresses, with policies and labels, and another one begins and ends their monitors', async (t) => {
+  const directory = scratch(t);
+  const root = join(directory, 'remote');
+  for (const version of [1, 2, 3]) publish(root, 'ranker', version);
+  publish(root, 'other', 5);
+  const server = await serveFiles(root);
+  t.after(() => server.close());
+  const file = join(directory, 'models.config');
+  const write = (...configs: string[]): void =>
+    writeFileSync(file, `model_config_list {\n${configs.map((one) => `config { ${one} }\n`).join('')}}`);
+  const ranker = `name: "ctr" base_path: "${server.address}/ranker"
+    model_version_policy { specific { versions: 1 versions: 3 } } version_labels { key: "stable" value: 1 }`;
+  write(ranker);
+  const runtime = await openRuntime({
+    modelConfigFile: file,
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+    reloadIntervalS: 1,
+  });
+  t.after(() => runtime.close());
+  assert.equal(await factor(runtime, 'ctr'), 3);
+  assert.equal(await factor(runtime, 'ctr', 'stable'), 1);
+  assert.ok(
+    !server.requests.some((line) => line.includes('/ranker/2/model')),
+    'what is not wanted is not fetched',
+  );
+
+  write(ranker, 'name: "b" base_path: "gopher://host/b"');
+  await assert.rejects(runtime.readModelsConfig(), {
+    code: 'SRV_BAD_CONFIG',
+    message: /models\.config:4: base_path of config of "b": Expected an address that begins with http/,
+  });
+  assert.equal(await factor(runtime, 'ctr'), 3);
+
+  write(`name: "new" base_path: "${server.address}/other"`);
+  await runtime.readModelsConfig();
+  await until('the new one is served, and the old one is not', () => {
+    const ready = runtime.listModels().filter(({ state }) => state === 'ready');
+    return ready.map(({ name }) => name).join() === 'new';
+  });
+  assert.equal(await factor(runtime, 'new'), 5);
+  const metrics = await runtime.metrics();
+  assert.match(metrics, /monitor_looks_total\{monitor="new",result="installed"\} 1/);
+  assert.doesNotMatch(metrics, /monitor="ctr"/);
+});
+
+test('an address of a models.config that no store has stops the start, with its line', async (t) => {
+  const directory = scratch(t);
+  const file = join(directory, 'models.config');
+  writeFileSync(file, 'model_config_list {\n config { name: "a" base_path: "s3://bucket" } }');
+  await assert.rejects(openRuntime({ modelConfigFile: file, cacheDir: directory, threads: 1 }), {
+    code: 'SRV_BAD_CONFIG',
+    message:
+      /models\.config:2: base_path of config of "a": expected the address of a model, .*got s3:\/\/bucket/,
+  });
+  const modelRepository = 'gopher://host/models';
+  await assert.rejects(openRuntime({ modelRepository, cacheDir: directory, threads: 1 }), {
+    code: 'SRV_BAD_CONFIG',
+    message: /Expected an address that begins with http/,
+  });
 });

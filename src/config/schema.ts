@@ -94,14 +94,15 @@ export const runtimeSchema = Type.Object(
         default: [],
         group: 'Models',
         description:
-          'The models to serve, each on its own: a .onnx file, a directory that holds one, a directory of version directories, or a Triton or Paddle Serving model directory. An address (http, https, ftp, webhdfs, s3, oss) of a file, an archive or a directory with a fluid_time_file is fetched, and fetched anew when it changes.',
+          'The models to serve, each on its own: a .onnx file, a directory that holds one, a directory of version directories, or a Triton or Paddle Serving model directory. An address (http, https, ftp, webhdfs, s3, oss) of a file, an archive, a directory of version directories or one with a fluid_time_file is fetched, and fetched anew when it changes.',
       },
     ),
     modelRepository: Type.Optional(
       path({
+        mayBeUrl: true,
         group: 'Models',
         description:
-          'A directory whose child directories are models. A broken child does not stop the others.',
+          'A directory whose child directories are models, or the address of one (http, https, ftp, webhdfs, s3, oss), which is listed every reload_interval_s. A broken child does not stop the others.',
       }),
     ),
     modelConfigFile: Type.Optional(
@@ -555,12 +556,6 @@ type Options<Config> = {
 export interface ModelOption {
   readonly path: string;
   readonly name?: string | undefined;
-}
-
-/** A model that has a place of this machine, though it may have to be fetched to it. */
-export interface PlacedModel extends ModelOption {
-  /** Where it is fetched from, without secrets; absent for one that lies here. */
-  readonly address?: string;
 }
 
 /** The runtime's settings as an embedder gives them: all optional, `undefined` means the default. */

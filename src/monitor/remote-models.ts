@@ -2,17 +2,30 @@
 import { createHash } from 'node:crypto';
 import { basename, join, posix } from 'node:path';
 import { checkMonitorOptions, type MonitorConfig } from '../config/monitor-settings.js';
-import { isAddress } from '../config/place.js';
-import type { ModelOption, PlacedModel } from '../config/schema.js';
+import type { ModelOption } from '../config/schema.js';
 import { ServingError } from '../errors.js';
-import { maskedUrl } from '../remote/masked-url.js';
+import { maskedUrl, unescaped } from '../remote/masked-url.js';
+import type { Monitor } from './monitor.js';
+import type { Monitors } from './monitors.js';
 
-/** What becomes of the models of a configuration. */
-export interface PlacedModels {
-  /** All of them, each at a place of this machine. */
-  readonly models: readonly PlacedModel[];
-  /** What brings those that lie elsewhere. */
-  readonly monitors: readonly MonitorConfig[];
+/** A model at an address. */
+export interface RemoteModelOption<Policy> extends ModelOption {
+  /** Which of its versions are wanted; absent: what its own settings say, else the highest. */
+  readonly policy?: Policy | undefined;
+}
+
+/** What remote models work with. */
+export interface RemoteModelsOptions<Policy> {
+  /** Below which they are kept; what is there from before is served at once. */
+  readonly directory: string;
+  readonly intervalS: number;
+  readonly monitors: Monitors;
+  /** Which of the versions that are there a policy wants; without one, what the settings in the directory say. */
+  readonly chooseVersions: (
+    directory: string,
+    policy: Policy | undefined,
+    present: readonly number[],
+  ) => Promise<ReadonlySet<number>>;
 }
 
 /** Files that are a model by themselves: they are there when they are, and change when their stamp does. */
@@ -20,51 +33,140 @@ const aloneEndings = ['.onnx', '.tar', '.tar.gz', '.tgz', '.zip'];
 /** The file in a remote directory that its publisher writes last. */
 const doneFile = 'fluid_time_file';
 
+interface Followed<Policy> {
+  readonly monitor: Monitor;
+  policy: Policy | undefined;
+}
+
 /**
- * Gives models at addresses a place in the cache, as version directories, and the monitors that fill it: a file is
- * fetched when its ETag, or what its store has instead, changes; a directory when `fluid_time_file` in it does.
- *
- * @param options.directory below which they are kept; what is there from before is served at once
- * @throws SRV_BAD_CONFIG for an address that names no file and no directory
+ * The models of a list, which may become another one: each has a place in the cache, with version directories, and a
+ * monitor that fills it. A file is fetched when its ETag, or what its store has instead, changes; a directory when
+ * `fluid_time_file` in it does; of a directory of version directories those that are wanted.
  */
-export function placeModels(
-  models: readonly ModelOption[],
-  options: { readonly directory: string; readonly intervalS: number },
-): PlacedModels {
-  const monitors: MonitorConfig[] = [];
-  const placed = models.map((model) => {
-    if (!isAddress(model.path)) return model;
-    const monitor = monitorOf(model, options);
-    monitors.push(monitor);
-    const { localPath, localModelName: name } = monitor;
-    return { path: join(localPath, name), name, address: maskedUrl(model.path) };
-  });
-  return { models: placed, monitors };
+export class RemoteModels<Policy> {
+  readonly #options: RemoteModelsOptions<Policy>;
+  readonly #followed = new Map<string, Followed<Policy>>();
+
+  constructor(options: RemoteModelsOptions<Policy>) {
+    this.#options = options;
+  }
+
+  /**
+   * The directory of this machine that a model is fetched to, and its name, which no address tells.
+   *
+   * @throws SRV_BAD_CONFIG for an address that names no file and no directory, or that no store has
+   */
+  placedAt(model: ModelOption): { readonly path: string; readonly name: string } {
+    const { monitors } = this.#options;
+    const config = monitorOf(model, this.#options);
+    const path = join(config.localPath, config.localModelName);
+    // Making one finds what is wrong with the address.
+    if (!this.#followed.has(path)) monitors.make(config);
+    return { path, name: config.localModelName };
+  }
+
+  /**
+   * Brings these models from now on, and those of before that are not among them no longer. What was fetched of them stays.
+   *
+   * @throws SRV_BAD_CONFIG when an address is none; then all is as before
+   */
+  follow(models: readonly RemoteModelOption<Policy>[]): void {
+    const { monitors, chooseVersions } = this.#options;
+    const next = new Map<string, Followed<Policy>>();
+    for (const model of models) {
+      const config = monitorOf(model, this.#options);
+      const target = join(config.localPath, config.localModelName);
+      const before = this.#followed.get(target) ?? next.get(target);
+      const one: Followed<Policy> = before ?? {
+        monitor: monitors.make(config, (present) => chooseVersions(target, one.policy, present)),
+        policy: undefined,
+      };
+      next.set(target, one);
+    }
+    for (const model of models) next.get(this.placedAt(model).path)!.policy = model.policy;
+    for (const target of this.#followed.keys()) if (!next.has(target)) void monitors.end(target);
+    this.#followed.clear();
+    for (const [target, one] of next) {
+      this.#followed.set(target, one);
+      monitors.begin(one.monitor);
+    }
+  }
 }
 
 function monitorOf(
   { path: address, name }: ModelOption,
   { directory, intervalS }: { readonly directory: string; readonly intervalS: number },
 ): MonitorConfig {
-  const url = URL.canParse(address) ? new URL(address) : undefined;
-  const remote = decodeURIComponent(url?.pathname ?? '').replace(/\/+$/, '');
-  if (!url || remote === '') {
+  const { host, path } = readAddress(address);
+  if (path === '') {
     throw new ServingError(
       'SRV_BAD_CONFIG',
       `expected the address of a model, such as https://host/ranker.onnx or s3://bucket/ranker, got ${maskedUrl(address)}`,
     );
   }
-  const file = posix.basename(remote);
+  return monitorAt({
+    address,
+    host,
+    path,
+    name,
+    intervalS,
+    localPath: join(directory, placeName(address)),
+  });
+}
+
+/** An address in two parts: what a monitor takes for its host, and the path in it, without a slash at its end. */
+export function readAddress(address: string): { readonly host: string; readonly path: string } {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (!url) {
+    throw new ServingError(
+      'SRV_BAD_CONFIG',
+      `expected an address such as https://host/path or s3://bucket/path, got ${maskedUrl(address)}`,
+    );
+  }
+  const { protocol, username, password, host, search } = url;
+  const user = username === '' ? '' : `${username}${password === '' ? '' : `:${password}`}@`;
+  return {
+    host: `${protocol}//${user}${host}${search}`,
+    path: unescaped(url.pathname, address).replace(/\/+$/, ''),
+  };
+}
+
+/** What tells the place of one address in the cache from that of another, without its secrets. */
+export function placeName(address: string): string {
+  return createHash('sha256').update(address).digest('hex').slice(0, 16);
+}
+
+/**
+ * The monitor of the model at a path of a host.
+ *
+ * @throws SRV_BAD_CONFIG
+ */
+export function monitorAt({
+  address,
+  host,
+  path,
+  name,
+  ...options
+}: {
+  /** What messages call it, once secrets are masked. */
+  readonly address: string;
+  readonly host: string;
+  readonly path: string;
+  readonly name: string | undefined;
+  readonly intervalS: number;
+  readonly localPath: string;
+  readonly localTmpPath?: string;
+}): MonitorConfig {
+  const file = posix.basename(path);
   const ending = aloneEndings.find((one) => file.toLowerCase().endsWith(one));
   const checked = checkMonitorOptions({
-    generalHost: `${url.protocol}//${url.username ? `${url.username}${url.password ? `:${url.password}` : ''}@` : ''}${url.host}${url.search}`,
-    remotePath: posix.dirname(remote),
+    ...options,
+    generalHost: host,
+    remotePath: posix.dirname(path),
     remoteModelName: file,
     remoteDonefileName: ending === undefined ? `${file}/${doneFile}` : file,
-    localPath: join(directory, createHash('sha256').update(address).digest('hex').slice(0, 16)),
     localModelName: name ?? (ending === undefined ? file : basename(file, file.slice(-ending.length))),
     layout: 'versions',
-    intervalS,
   });
   if ('config' in checked) return checked.config;
   throw new ServingError('SRV_BAD_CONFIG', `${maskedUrl(address)}: ${checked.problems.join('; ')}`);

@@ -244,7 +244,7 @@ export class MetricsPage {
       lines,
       'onnx_serving_monitor_looks_total',
       'counter',
-      'Looks of monitors at their done files, by result: installed, unchanged, absent, changed or failed.',
+      'Looks of monitors at their done files, by result: installed, unchanged, absent, incomplete, changed or failed.',
     );
     for (const { monitor, looks } of monitors) {
       for (const [result, count] of Object.entries(looks)) {

@@ -7,7 +7,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { type ModelSettings, readModelSettings } from '../config/model-settings.js';
-import type { PlacedModel } from '../config/schema.js';
+import { isAddress } from '../config/place.js';
+import type { ModelOption } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import { explainForeignFormat } from './foreign-format.js';
 import { readModelsConfig } from './models-config.js';
@@ -62,13 +63,23 @@ export interface BrokenEntry {
 /** What is said of a model elsewhere than in its directory; it wins over what its directory says. */
 export interface PlaceOptions {
   readonly name?: string | undefined;
-  /** Where it is fetched from; absent for one that lies here. */
-  readonly address?: string | undefined;
   readonly policy?: VersionPolicy | undefined;
   /** Absent or empty: the labels of its directory. */
   readonly labels?: Readonly<Record<string, number>> | undefined;
   /** Notices that its entries carry. */
   readonly notices?: readonly string[] | undefined;
+}
+
+/** What is known of models at addresses, which are fetched to this machine. */
+export interface RemotePlaces {
+  /**
+   * The directory that the model at an address is fetched to.
+   *
+   * @throws SRV_BAD_CONFIG
+   */
+  placeOf(model: ModelOption): string;
+  /** Why the model of a directory is not here yet; undefined where it is, or where nobody fetches it. */
+  absenceOf(directory: string): string | undefined;
 }
 
 /** What a place of models holds. */
@@ -109,52 +120,104 @@ export async function findRepositoryModels(directory: string): Promise<Repositor
  * valid or two models have the same name, naming both paths.
  */
 export async function findAllModels(places: {
-  readonly models: readonly PlacedModel[];
+  readonly models: readonly ModelOption[];
   readonly modelRepository?: string | undefined;
   readonly modelConfigFile?: string | undefined;
+  /** @default there are no models at addresses */
+  readonly remote?: RemotePlaces | undefined;
 }): Promise<RepositoryEntry[]> {
-  const named = await inOrder(places.models, ({ path, ...options }) => findOrExplain(path, options));
-  const configured = places.modelConfigFile === undefined ? [] : await findConfigured(places.modelConfigFile);
-  const found = places.modelRepository === undefined ? [] : await findChildren(places.modelRepository);
+  const { modelConfigFile: file, modelRepository, remote } = places;
+  const listed = file === undefined ? [] : await placesOfConfig(file, remote);
+  const named = await inOrder(places.models, ({ path, ...options }) => findOrExplain(path, options, remote));
+  const configured = await inOrder(listed, ({ path, options }) => findOrExplain(path, options, remote));
+  const found = modelRepository === undefined ? [] : await findChildren(modelRepository, remote);
   return joinPlaces([...named, ...configured, ...found]);
 }
 
-async function findConfigured(file: string): Promise<RepositoryEntry[][]> {
+/** A model of a `models.config`, at a place of this machine. */
+export interface ConfiguredPlace {
+  readonly path: string;
+  readonly options: PlaceOptions;
+  /** Where it is fetched from; absent for one that lies here. */
+  readonly address?: string;
+}
+
+/**
+ * The places of a `models.config`, those of models at addresses included.
+ *
+ * @throws as `readModelsConfig`, and SRV_BAD_CONFIG for an address that is none, with its line
+ */
+export async function placesOfConfig(
+  file: string,
+  remote: RemotePlaces | undefined,
+): Promise<readonly ConfiguredPlace[]> {
   const { models } = await readModelsConfig(resolve(file));
-  return inOrder(models, ({ basePath, ...options }) => findOrExplain(basePath, options));
+  const problems: string[] = [];
+  const places = models.map(({ basePath, line, ...options }): ConfiguredPlace => {
+    if (!isAddress(basePath)) return { path: resolve(basePath), options };
+    const at = `${resolve(file)}:${line}: base_path of config of "${options.name}"`;
+    if (!remote) {
+      problems.push(`${at} is an address, and nothing is fetched here`);
+      return { path: basePath, options };
+    }
+    try {
+      const path = resolve(remote.placeOf({ path: basePath, name: options.name }));
+      return { path, options, address: basePath };
+    } catch (error) {
+      problems.push(`${at}: ${messageOf(error)}`);
+      return { path: basePath, options };
+    }
+  });
+  if (problems.length > 0) {
+    throw new ServingError('SRV_BAD_CONFIG', problems.join('; '), { details: { problems } });
+  }
+  return places;
+}
+
+/** The version policy that the settings in a model's directory name; undefined where none does, or they cannot be read. */
+export async function policyIn(directory: string): Promise<VersionPolicy | undefined> {
+  try {
+    const { settings, tritonConfig } = await readSettingsBeside(directory, await listDirectory(directory));
+    return policyOfSettings(settings) ?? tritonConfig?.versionPolicy;
+  } catch {
+    // The search for models tells it.
+    return undefined;
+  }
 }
 
 /** Where a monitor has what it is fetching, unless `local_tmp_path` says otherwise. */
-const monitorDirectory = '_serving_monitor_tmp';
+export const monitorDirectory = '_serving_monitor_tmp';
 
-async function findChildren(directory: string): Promise<RepositoryEntry[][]> {
+async function findChildren(directory: string, remote?: RemotePlaces): Promise<RepositoryEntry[][]> {
   const place = resolve(directory);
   const children = (await listDirectory(place))
     .filter((child) => !child.name.startsWith('.') && child.name !== monitorDirectory)
     .filter((child) => child.isDirectory || isOnnxName(child.name))
     .map((child) => join(place, child.name));
-  return inOrder(children, (path) => findOrExplain(path, {}));
+  return inOrder(children, (path) => findOrExplain(path, {}, remote));
 }
 
 /** The model at a place; one that cannot be found becomes an entry with its error. */
-export async function findOrExplain(path: string, options: PlaceOptions): Promise<RepositoryEntry[]> {
+export async function findOrExplain(
+  path: string,
+  options: PlaceOptions,
+  remote?: RemotePlaces,
+): Promise<RepositoryEntry[]> {
   try {
     return await findModels(path, options);
   } catch (error) {
     if (!(error instanceof ServingError)) throw error;
     const directory = resolve(path);
-    return [
-      { name: options.name ?? nameOfPlace(directory), directory, error: withAddress(error, options.address) },
-    ];
+    const absence = remote?.absenceOf(directory);
+    return [{ name: options.name ?? nameOfPlace(directory), directory, error: asAbsent(error, absence) }];
   }
 }
 
 /** What has not been fetched is not there: the place in the cache would tell nobody anything. */
-function withAddress(error: ServingError, address: string | undefined): ServingError {
-  if (address === undefined || error.code !== 'SRV_IO') return error;
-  return new ServingError('SRV_MODEL_NOT_READY', `${address} has not been fetched yet; the log says why.`, {
-    cause: error,
-  });
+function asAbsent(error: ServingError, absence: string | undefined): ServingError {
+  const isMissing = error.code === 'SRV_IO' || error.code === 'SRV_MODEL_NOT_FOUND';
+  if (absence === undefined || !isMissing) return error;
+  return new ServingError('SRV_MODEL_NOT_READY', `${absence.replace(/\.$/, '')}.`, { cause: error });
 }
 
 /** A name is one model's: two places that claim it are a mistake that no order can settle. */

@@ -3,28 +3,41 @@ import { readdirSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import type { Clock } from '../batching/clock.js';
-import type { PlacedModel } from '../config/schema.js';
+import { completeMarker } from '../config/place.js';
+import type { ModelOption } from '../config/schema.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
 import { newestChangeIn, settingsFilesIn, tablesOf } from './fingerprint.js';
 import {
+  type ConfiguredPlace,
   findAllModels,
   findOrExplain,
   type ModelEntry,
+  monitorDirectory,
   type PlaceOptions,
+  placesOfConfig,
+  type RemotePlaces,
   type RepositoryEntry,
 } from './layout.js';
-import { readModelsConfig } from './models-config.js';
 import { PlacesWatch } from './places-watch.js';
 import { type StampRule, stampFileOf } from './stamp-file.js';
 
-/** A file that says that what lies beside it is whole, as Hadoop's jobs write it. */
-export const completeMarker = '_SUCCESS';
+/** Brings models from addresses. */
+export interface RemoteBringer extends RemotePlaces {
+  /**
+   * Brings these from now on, and those of the last call that are not among them no longer.
+   *
+   * @throws SRV_BAD_CONFIG; then all is as before
+   */
+  follow(models: readonly (ModelOption & Pick<PlaceOptions, 'policy'>)[]): void;
+}
 
 /** What a source works with. */
 export interface ModelSourceOptions {
-  readonly models: readonly PlacedModel[];
+  readonly models: readonly ModelOption[];
   readonly modelRepository: string | undefined;
+  /** Brings the models of `modelConfigFile` that are at addresses. */
+  readonly remote: RemoteBringer;
   /** A `models.config`, read again every `configPollMs` ms; 0: only at the start. */
   readonly modelConfigFile: string | undefined;
   readonly configPollMs: number;
@@ -80,6 +93,15 @@ export class ModelSource {
   }
 
   /**
+   * Begins to bring the models of the `models.config` that are at addresses.
+   *
+   * @throws SRV_BAD_CONFIG, SRV_IO
+   */
+  async bring(): Promise<void> {
+    this.#follow(await this.#configuredPlaces());
+  }
+
+  /**
    * Finds all models and announces them.
    *
    * @throws SRV_IO where the repository cannot be read, SRV_BAD_CONFIG where two places have models of one name
@@ -89,7 +111,8 @@ export class ModelSource {
     // Before looking: what comes while it looks is then seen as a change.
     // What cannot be read is told by the search for models.
     const children = modelRepository === undefined ? [] : await placesIn(modelRepository).catch(() => []);
-    const configured = modelConfigFile === undefined ? [] : await configuredPlaces(modelConfigFile);
+    const configured = await this.#configuredPlaces();
+    this.#follow(configured);
     if (modelRepository !== undefined) this.#watch?.addDirectory(modelRepository);
     for (const { path } of [...models, ...configured]) this.#watchPlace(path, []);
     for (const path of children) this.#watchPlace(path, []);
@@ -118,8 +141,9 @@ export class ModelSource {
   async readConfigAgain(): Promise<void> {
     const { modelConfigFile } = this.#options;
     if (modelConfigFile === undefined) return;
-    const configured = await configuredPlaces(modelConfigFile);
+    const configured = await this.#configuredPlaces();
     if (this.#isClosed) return;
+    this.#follow(configured);
     const byPath = new Map<string, Saying[]>();
     for (const { path, options } of configured) {
       byPath.set(path, [...(byPath.get(path) ?? []), { said: 'by file', options }]);
@@ -130,6 +154,11 @@ export class ModelSource {
     }
   }
 
+  /** Looks again at what is at a place, where it is one of those that models are at. */
+  look(place: string): void {
+    if (this.#places.has(resolve(place))) void this.#lookInto(resolve(place));
+  }
+
   /** Looks no longer; idempotent. */
   close(): void {
     this.#isClosed = true;
@@ -138,8 +167,21 @@ export class ModelSource {
   }
 
   #findAll(): Promise<RepositoryEntry[]> {
-    const { models, modelRepository, modelConfigFile } = this.#options;
-    return findAllModels({ models, modelRepository, modelConfigFile });
+    const { models, modelRepository, modelConfigFile, remote } = this.#options;
+    return findAllModels({ models, modelRepository, modelConfigFile, remote });
+  }
+
+  async #configuredPlaces(): Promise<readonly ConfiguredPlace[]> {
+    const { modelConfigFile, remote } = this.#options;
+    return modelConfigFile === undefined ? [] : placesOfConfig(modelConfigFile, remote);
+  }
+
+  #follow(configured: readonly ConfiguredPlace[]): void {
+    this.#options.remote.follow(
+      configured.flatMap(({ address, options: { name, policy } }) =>
+        address === undefined ? [] : [{ path: address, name, policy }],
+      ),
+    );
   }
 
   #addPlace(
@@ -224,13 +266,17 @@ export class ModelSource {
   async #announcePlace(path: string): Promise<void> {
     const place = this.#places.get(path);
     if (!place || this.#isClosed) return;
-    const found = await Promise.all(place.models.map(({ options }) => findOrExplain(path, options)));
+    const found = await Promise.all(
+      place.models.map(({ options }) => findOrExplain(path, options, this.#options.remote)),
+    );
     const entries = found.flat();
     const restlessMs = await this.#restlessMs(entries);
     if (this.#isClosed || this.#places.get(path) !== place) return;
     this.#watchPlace(path, entries);
     if (restlessMs > 0) {
-      this.#watch?.lookAgain(path, restlessMs);
+      // Where nothing is watched, a model that was brought is looked at all the same.
+      if (this.#watch) this.#watch.lookAgain(path, restlessMs);
+      else this.#options.clock.setTimer(() => this.look(path), restlessMs);
       return;
     }
     const before = namesOf(place.entries);
@@ -334,13 +380,6 @@ function newestDirectoriesIn(table: string): readonly string[] {
   }
 }
 
-async function configuredPlaces(
-  file: string,
-): Promise<readonly { readonly path: string; readonly options: PlaceOptions }[]> {
-  const { models } = await readModelsConfig(resolve(file));
-  return models.map(({ basePath, line, ...options }) => ({ path: resolve(basePath), options }));
-}
-
 /** The children of a repository that may be models. */
 async function placesIn(directory: string): Promise<string[]> {
   const root = resolve(directory);
@@ -348,7 +387,9 @@ async function placesIn(directory: string): Promise<string[]> {
   return children
     .filter(
       (child) =>
-        !child.name.startsWith('.') && (!child.isFile() || extname(child.name).toLowerCase() === '.onnx'),
+        !child.name.startsWith('.') &&
+        child.name !== monitorDirectory &&
+        (!child.isFile() || extname(child.name).toLowerCase() === '.onnx'),
     )
     .map((child) => join(root, child.name))
     .toSorted();

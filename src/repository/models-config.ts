@@ -1,7 +1,7 @@
 /** TF Serving's `models.config`: which models a server serves, from where, in which versions and under which labels. */
 import { readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
-import { isAddress } from '../config/place.js';
+import { dirname } from 'node:path';
+import { placeIn } from '../config/place.js';
 import { findProblems } from '../config/problems.js';
 import { modelNameSchema } from '../config/schema.js';
 import { labelProblem } from '../config/version-labels.js';
@@ -14,7 +14,7 @@ import { policyText, type VersionPolicy } from './version-policy.js';
 /** A model of a `models.config`. */
 export interface ConfiguredModel {
   readonly name: string;
-  /** Absolute. */
+  /** An absolute path, or an address. */
   readonly basePath: string;
   /** Which versions are wanted; absent: what the model's own directory says, else the highest. */
   readonly policy: VersionPolicy | undefined;
@@ -37,7 +37,7 @@ const modelFields = {
   name: { type: 'string', used: 'the name to serve the model under; needed, and only once' },
   base_path: {
     type: 'string',
-    used: 'its directory, in any [form](#forms); relative to the directory of the file; needed',
+    used: 'its directory, in any [form](#forms); relative to the directory of the file; or its [address](lifecycle.md#where-new-versions-come-from); needed',
   },
   model_type: { type: 'enum', ignored: 'every model is served by the ONNX engine' },
   model_platform: {
@@ -120,11 +120,6 @@ function readModel(message: TextMessage, line: number, file: string, problems: s
   }
   const basePath = lastText(message, 'base_path') ?? '';
   if (basePath === '') problems.push(`${at}: ${what} has no base_path`);
-  if (isAddress(basePath)) {
-    problems.push(
-      `${at}: base_path of ${what} is an address: models that lie elsewhere are given with --model, or brought by a monitor`,
-    );
-  }
 
   const notices = [...checkFields(message, modelFields, file).notices];
   const platform = lastValue(message, 'model_platform');
@@ -140,7 +135,7 @@ function readModel(message: TextMessage, line: number, file: string, problems: s
   const policy = readPolicy(message, file, problems);
   return {
     name,
-    basePath: resolve(dirname(file), basePath),
+    basePath: placeIn(dirname(file), basePath),
     policy,
     labels: readLabels(message, policy, what, file, problems),
     line,

@@ -376,6 +376,32 @@ test('a models.config gives places, names, policies and labels, which win over t
   assert.equal(second.notices, undefined);
 });
 
+test('addresses of a models.config have a place here where something fetches them, and say why nothing is there', async () => {
+  const at = tree({
+    'cache/a/3/model.onnx': onnx,
+    'models.config': `model_config_list {
+      config { name: "a" base_path: "s3://bucket/x" }
+      config { name: "b" base_path: "s3://bucket/y" }
+    }`,
+  });
+  const modelConfigFile = join(at, 'models.config');
+  const remote = {
+    placeOf: ({ name = '' }: { name?: string | undefined }) => join(at, 'cache', name),
+    absenceOf: (directory: string) => (directory.endsWith('b') ? 's3://bucket/y is late' : undefined),
+  };
+  const entries = await findAllModels({ models: [], modelConfigFile, remote });
+  assert.deepEqual(entries.map(brief), [
+    ['a', 3, 'versions', true],
+    ['b', undefined, 'SRV_MODEL_NOT_READY'],
+  ]);
+  assert.equal(entries[1]?.error?.message, 's3://bucket/y is late.');
+  await assert.rejects(findAllModels({ models: [], modelConfigFile }), {
+    code: 'SRV_BAD_CONFIG',
+    message:
+      /models\.config:2: base_path of config of "a" is an address, .*; .*:3: base_path of config of "b"/,
+  });
+});
+
 test('a models.config that is wrong, missing or names a model that is there already stops everything', async () => {
   const at = tree({
     'a/model.onnx': onnx,

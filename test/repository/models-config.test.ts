@@ -64,18 +64,9 @@ test('names, places, policies and labels are read, and a relative path is relati
   assert.deepEqual(notices, []);
 });
 
-test('a base_path that is an address is refused with its line, and says what takes addresses', () => {
-  assert.throws(
-    () => parse('model_config_list {\n config { name: "a" base_path: "s3://bucket/a" } }'),
-    (error: ServingError) => {
-      assert.equal(error.code, 'SRV_BAD_CONFIG');
-      assert.match(
-        error.message,
-        /:2: base_path of .*"a".* is an address: .*--model, or brought by a monitor/,
-      );
-      return true;
-    },
-  );
+test('a base_path that is an address stays as it is', () => {
+  const { models } = parse(config('name: "a" base_path: "s3://bucket/a"'));
+  assert.equal(models[0]?.basePath, 's3://bucket/a');
 });
 
 test('lists, an empty latest and an empty set of models mean what they mean to protobuf', () => {
