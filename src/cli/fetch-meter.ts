@@ -22,8 +22,11 @@ export function openFetchMeter(stream: NodeJS.WriteStream, verb = 'fetching'): F
       of: totalBytes === undefined ? '' : ` of ${sizeText(totalBytes)}`,
     };
     const payload = { ...texts, files: files > 1 ? `, ${files} files` : '' };
-    if (bar) bar.update(bytes, payload);
-    else {
+    if (bar) {
+      // Where several fetches are shown as one, the total grows.
+      if (total > 0) bar.setTotal(total);
+      bar.update(bytes, payload);
+    } else {
       // Without a total there is no bar to draw.
       const format = `${verb} ${total > 0 ? '|{bar}| {percentage}%, ' : ''}{size}{of}{files}`;
       bar = new cliProgress.SingleBar({ format, stream, clearOnComplete: true, hideCursor: true });

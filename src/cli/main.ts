@@ -6,6 +6,7 @@ import { readSurroundings } from '../config/load.js';
 import { type ErrorCode, messageOf, ServingError } from '../errors.js';
 import type { Runtime } from '../runtime.js';
 import { registerBench } from './bench.js';
+import { openFetchMeter } from './fetch-meter.js';
 import { flagTextsOf, serveOptions, withUnderscores } from './flags.js';
 import { inspectModel, prepareModels } from './model.js';
 import { registerModelSplit } from './model-split.js';
@@ -110,6 +111,7 @@ function registerServe(program: Command, end: (exitCode: number) => void): void 
       workingDir: process.cwd(),
       stdout: process.stdout,
       stderr: process.stderr,
+      fetchMeter: openFetchMeter(process.stderr),
       onStopRequest: listenForSignals,
       onFileChange: watchConfigFile,
       pause: (ms) => new Promise((done) => void setTimeout(done, ms).unref()),

@@ -2,18 +2,21 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { configFileOf, isLoopback, loadServeConfig, type Surroundings } from '../config/load.js';
 import type { RuntimeOptions, ServeConfig, ServerOptions } from '../config/schema.js';
 import type { FlagTexts } from '../config/sources.js';
 import { errorToData, messageOf, ServingError } from '../errors.js';
 import type { Logger } from '../observe/logger.js';
+import type { FetchMeter } from './fetch-meter.js';
 import { openLog } from './log-output.js';
 import { modelTable, type TableModel } from './table-text.js';
 
 /** The part of a runtime that `serve` uses. */
 export interface ServedRuntime {
   listModels(): readonly TableModel[];
+  /** Whether models are brought here from elsewhere, so that what is not here, or cannot be loaded, may still come. */
+  readonly bringsModels: boolean;
   /** Takes another `traffic` over, or throws and changes nothing. */
   configureTraffic(traffic: ServeConfig['runtime']['traffic']): Promise<void>;
   /** Reports not ready from now on; requests are still answered. */
@@ -39,6 +42,8 @@ export interface ServeWorld<Runtime extends ServedRuntime = ServedRuntime> {
   readonly workingDir: string;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
+  /** Shows how far the fetches of the start are; undefined where nobody looks at a terminal. */
+  readonly fetchMeter?: FetchMeter | undefined;
   /** Calls back on each request to stop, until the returned function is called. */
   onStopRequest(listener: (signal: string) => void): () => void;
   /** Calls back when the file was changed or replaced, until the returned function is called. */
@@ -47,7 +52,7 @@ export interface ServeWorld<Runtime extends ServedRuntime = ServedRuntime> {
   pause(ms: number): Promise<void>;
   openRuntime(
     options: RuntimeOptions,
-    deps: { readonly logger: Logger; readonly signal: AbortSignal },
+    deps: { readonly logger: Logger; readonly signal: AbortSignal; readonly onFetch?: FetchMeter },
   ): Promise<Runtime>;
   createServer(
     runtime: Runtime,
@@ -98,7 +103,11 @@ async function serveModels<Runtime extends ServedRuntime>(
   void stop.first.then(() => opening.abort());
   let runtime: Runtime;
   try {
-    runtime = await world.openRuntime(runtimeOptions, { logger, signal: opening.signal });
+    runtime = await world.openRuntime(runtimeOptions, {
+      logger,
+      signal: opening.signal,
+      ...(world.fetchMeter ? { onFetch: world.fetchMeter } : {}),
+    });
   } catch (error) {
     if (opening.signal.aborted) {
       logger.info('stopped while the models were loading');
@@ -109,7 +118,12 @@ async function serveModels<Runtime extends ServedRuntime>(
     return 'nothing-to-serve';
   }
   const hasReady = runtime.listModels().some(({ state }) => state === 'ready');
-  if (!hasReady && config.runtime.loadModels === 'at_start' && !mayStartEmpty(config)) {
+  if (
+    !hasReady &&
+    config.runtime.loadModels === 'at_start' &&
+    !mayStartEmpty(config) &&
+    !runtime.bringsModels
+  ) {
     const models = runtime.listModels();
     world.stderr.write(
       models.length === 0
@@ -131,6 +145,9 @@ async function serveModels<Runtime extends ServedRuntime>(
   world.stdout.write(
     `${modelTable(runtime.listModels())}\nListening on ${url}\n${examplesText(runtime, url)}`,
   );
+  if (!hasReady && runtime.bringsModels) {
+    logger.warn('no model is ready yet: the server reports not ready until one has been fetched and loaded');
+  }
   if (!isLoopback(config.server.host)) {
     logger.warn(
       `${config.server.host} can be reached from other machines and there is no TLS and no authentication: put it behind a proxy`,
@@ -182,17 +199,28 @@ function followTraffic(
   });
 }
 
-/** The runtime's options with `./models` where no place was given; undefined where that is missing too. */
+/**
+ * The runtime's options with `./models`, and with what monitors bring elsewhere, where no place was given; undefined where
+ * those are missing too.
+ */
 async function withModels(config: ServeConfig, workingDir: string): Promise<RuntimeOptions | undefined> {
   const { runtime } = config;
-  const { models, modelRepository: given, modelConfigFile } = runtime;
+  const { models, modelRepository: given, modelConfigFile, monitors } = runtime;
   if (models.length > 0 || given !== undefined || modelConfigFile !== undefined) return runtime;
   const modelRepository = resolve(workingDir, 'models');
   const isThere = await stat(modelRepository).then(
     (found) => found.isDirectory(),
     () => false,
   );
-  return isThere ? { ...runtime, modelRepository } : undefined;
+  const brought = monitors
+    .map(({ localPath, localModelName }) => resolve(workingDir, localPath, localModelName))
+    .filter((path) => !isThere || dirname(path) !== modelRepository);
+  if (!isThere && brought.length === 0) return undefined;
+  return {
+    ...runtime,
+    models: brought.map((path) => ({ path })),
+    ...(isThere ? { modelRepository } : {}),
+  };
 }
 
 const nothingGivenText = `Nothing to serve: no --model, no --model_repository and no --model_config_file was given, and there is no directory ./models.
@@ -203,6 +231,7 @@ or a directory of    onnx-serving serve --model_repository path/to/models
 model directories:
 or what TF Serving   onnx-serving serve --model_config_file path/to/models.config
 was told:
+or an address:       onnx-serving serve --model https://host/ranker.onnx
 Help:                onnx-serving serve --help
 `;
 

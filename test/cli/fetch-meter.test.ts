@@ -33,6 +33,18 @@ test('a fetch of known size has a bar on a terminal, one of unknown size has non
   meter(undefined);
 });
 
+test('a total that grows moves the bar', () => {
+  const { stream, text } = terminal();
+  const meter = openFetchMeter(stream);
+  assert.ok(meter);
+  meter({ files: 1, bytes: 500_000, totalBytes: 1_000_000 });
+  meter({ files: 2, bytes: 1_000_000, totalBytes: 4_000_000 });
+  meter(undefined);
+  meter({ files: 2, bytes: 1_000_000, totalBytes: 4_000_000 });
+  meter(undefined);
+  assert.match(text(), /50%, 500\.0 kB of 1\.0 MB[\s\S]*25%, 1\.0 MB of 4\.0 MB, 2 files/);
+});
+
 test('elsewhere than on a terminal there is no meter', () => {
   assert.equal(openFetchMeter(terminal(false).stream), undefined);
 });

@@ -28,6 +28,7 @@ const failed: TableModel = { name: 'bad', version: 1, state: 'failed', devices: 
 class FakeWorld implements ServeWorld {
   readonly surroundings = surroundings;
   readonly workingDir: string = root;
+  bringsModels = false;
   readonly events: string[] = [];
   out = '';
   err = '';
@@ -79,6 +80,7 @@ class FakeWorld implements ServeWorld {
     if (this.#faults.open) throw this.#faults.open;
     return {
       listModels: () => this.#models,
+      bringsModels: this.bringsModels,
       configureTraffic: async (traffic) => void this.events.push(`traffic ${JSON.stringify(traffic)}`),
       drain: () => void this.events.push('not ready'),
       close: async ({ timeoutMs }) => void this.events.push(`runtime.close ${timeoutMs}`),
@@ -204,6 +206,59 @@ test('when no model could be loaded the reasons are shown and the port is not ta
   assert.equal(await serve({ model: ['bad.onnx'] }, world), 'nothing-to-serve');
   assert.match(world.err, /no model could be loaded[\s\S]*bad failed: it is empty/);
   assert.deepEqual(world.events, ['runtime.close 0', 'unwatch']);
+});
+
+test('where models are brought from elsewhere the server listens without one, and says that it is not ready', async () => {
+  const world = new FakeWorld([failed]);
+  world.bringsModels = true;
+  const ended = serve({ model: ['https://host/bad.onnx'] }, world);
+  await world.isListening;
+  assert.match(world.out, /bad failed: it is empty/);
+  assert.match(world.err, /WARN .*no model is ready yet: the server reports not ready until/);
+  world.signal('SIGTERM');
+  world.finishRequests();
+  assert.equal(await ended, 'drained');
+});
+
+test('without a place what monitors bring is served, beside ./models where that is there', async () => {
+  const file = join(root, 'monitors.yaml');
+  const monitor = (name: string, path: string): string =>
+    `  - { general_host: "http://h", remote_path: /, remote_model_name: m, remote_donefile_name: d, local_path: ${path}, local_model_name: ${name} }\n`;
+  writeFileSync(file, `monitors:\n${monitor('a', 'models')}${monitor('b', 'elsewhere')}log_format: pretty\n`);
+  const served = async (workingDir: string): Promise<RuntimeOptions | undefined> => {
+    const world = Object.assign(new FakeWorld(), { workingDir });
+    const ended = serve({ config: file }, world);
+    await world.isListening;
+    world.signal('SIGTERM');
+    world.finishRequests();
+    await ended;
+    return world.options;
+  };
+  const first = await served(root);
+  assert.deepEqual(first?.models, [{ path: join(root, 'models/a') }, { path: join(root, 'elsewhere/b') }]);
+  assert.equal(first?.modelRepository, undefined);
+  mkdirSync(join(root, 'models'));
+  const next = await served(root);
+  assert.deepEqual(next?.models, [{ path: join(root, 'elsewhere/b') }]);
+  assert.equal(next?.modelRepository, join(root, 'models'));
+  rmSync(join(root, 'models'), { recursive: true });
+});
+
+test('fetches of the start are shown where there is a meter', async () => {
+  const shown: unknown[] = [];
+  const world = Object.assign(new FakeWorld(), { fetchMeter: (now: unknown) => void shown.push(now) });
+  const open = world.openRuntime.bind(world);
+  const given: unknown[] = [];
+  world.openRuntime = (options, deps?: { readonly onFetch?: unknown }) => {
+    given.push(deps?.onFetch);
+    return open(options);
+  };
+  const ended = serve({ model: ['https://host/net.onnx'] }, world);
+  await world.isListening;
+  world.signal('SIGTERM');
+  world.finishRequests();
+  await ended;
+  assert.deepEqual(given, [world.fetchMeter]);
 });
 
 test('a given repository may start empty where loading by request is allowed', async () => {
