@@ -142,7 +142,7 @@ test('a models.config names addresses, with policies and labels, and another one
     modelConfigFile: file,
     cacheDir: join(directory, 'cache'),
     threads: 1,
-    reloadIntervalS: 1,
+    reloadIntervalS: 3600,
   });
   t.after(() => runtime.close());
   assert.equal(await factor(runtime, 'ctr'), 3);
@@ -158,6 +158,12 @@ test('a models.config names addresses, with policies and labels, and another one
     message: /models\.config:4: base_path of config of "b": Expected an address that begins with http/,
   });
   assert.equal(await factor(runtime, 'ctr'), 3);
+
+  write(ranker.replace('specific { versions: 1 versions: 3 }', 'latest { num_versions: 3 }'));
+  await runtime.readModelsConfig();
+  await until('another policy is followed', () =>
+    runtime.listModels().some(({ version, state }) => version === 2 && state === 'ready'),
+  );
 
   write(`name: "new" base_path: "${server.address}/other"`);
   await runtime.readModelsConfig();

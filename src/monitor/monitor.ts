@@ -91,6 +91,7 @@ export class Monitor {
   readonly #follower: VersionFollower | undefined;
   readonly #source: string;
   #absence: string | undefined;
+  #woken = new AbortController();
   readonly #counts = {
     installed: 0,
     unchanged: 0,
@@ -170,9 +171,18 @@ export class Monitor {
   ): Promise<void> {
     if (!hasLooked) await this.look(signal);
     while (!signal.aborted) {
-      await pause(this.#clock, this.nextPauseMs, signal).catch(() => undefined);
+      // Who wakes it while it looks means the next look.
+      const woken = this.#woken;
+      const ended = AbortSignal.any([signal, woken.signal]);
+      await pause(this.#clock, this.nextPauseMs, ended).catch(() => undefined);
+      if (woken.signal.aborted) this.#woken = new AbortController();
       if (!signal.aborted) await this.look(signal);
     }
+  }
+
+  /** Ends the pause that it is in, or the next one: something else is wanted than at the last look. */
+  wake(): void {
+    this.#woken.abort();
   }
 
   /** How long to wait now before the next look. */
@@ -244,14 +254,7 @@ export class Monitor {
         this.#setAbsence(problem);
         return outcome;
       }
-      if (!stamp) {
-        const isAlone = config.remoteDonefileName === config.remoteModelName;
-        const versions = this.#follower ? ', and no version directories beside it' : '';
-        const problem = isAlone ? 'nothing is there' : `no done file at ${label}${versions}`;
-        this.#say(problem);
-        this.#setAbsence(problem);
-        return 'absent';
-      }
+      if (!stamp) return this.#absent(label);
       const state = await readState(this.#places, config);
       if (state?.stamp === stamp.text && (await this.#isStillThere(state.version))) {
         this.#say(`the done file ${label} is the one that was installed last`);
@@ -268,6 +271,15 @@ export class Monitor {
       idle.close();
       await store.close();
     }
+  }
+
+  #absent(label: string): 'absent' {
+    const isAlone = this.config.remoteDonefileName === this.config.remoteModelName;
+    const versions = this.#follower ? ', and no version directories beside it' : '';
+    const problem = isAlone ? 'nothing is there' : `no done file at ${label}${versions}`;
+    this.#say(problem);
+    this.#setAbsence(problem);
+    return 'absent';
   }
 
   async #fetch(stamp: RemoteStamp, store: RemoteStore, idle: IdleLimit): Promise<void> {

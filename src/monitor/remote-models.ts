@@ -83,7 +83,12 @@ export class RemoteModels<Policy> {
       };
       next.set(target, one);
     }
-    for (const model of models) next.get(this.placedAt(model).path)!.policy = model.policy;
+    for (const model of models) {
+      const one = next.get(this.placedAt(model).path)!;
+      const isAnother = JSON.stringify(one.policy) !== JSON.stringify(model.policy);
+      one.policy = model.policy;
+      if (isAnother) one.monitor.wake();
+    }
     for (const target of this.#followed.keys()) if (!next.has(target)) void monitors.end(target);
     this.#followed.clear();
     for (const [target, one] of next) {

@@ -597,6 +597,19 @@ describe('the pauses of a monitor', () => {
     assert.equal(clock.timers, 0);
   });
 
+  it('end when it is woken', async () => {
+    const clock = new ManualClock();
+    const monitor = open({}, { clock });
+    const stop = new AbortController();
+    const running = monitor.run(stop.signal);
+    await until('it pauses', () => monitor.counts.absent === 1 && clock.timers === 1);
+    monitor.wake();
+    await until('it pauses again', () => monitor.counts.absent === 2 && clock.timers === 1);
+    stop.abort();
+    await running;
+    assert.equal(clock.timers, 0);
+  });
+
   it('end at once when it is stopped, also in the middle of a fetch', async () => {
     const monitor = open();
     publish({ 'model.onnx': 'x' });
