@@ -532,13 +532,16 @@ export class Runtime {
     this.#crashes.close();
   }
 
-  /** Waits, whatever comes of it, until each model that lies elsewhere and is not here yet was looked for. */
+  /** Waits, whatever comes of it, until each model that lies elsewhere and is not here yet was looked for, or says nothing. */
   async #bringModels(): Promise<void> {
     for (const monitor of this.#configured) this.#monitors.begin(monitor);
     this.#remoteModels.follow(this.config.models.filter(({ path }) => isAddress(path)));
     await this.#source.bring();
-    await this.#remoteRepository?.start();
-    await this.#monitors.firstLooks();
+    const looks = async (): Promise<void> => {
+      await this.#remoteRepository?.start();
+      await this.#monitors.firstLooks();
+    };
+    await this.#monitors.whileHeard(looks());
   }
 
   readonly #forgetCrashes = (): void => this.#crashes.close();

@@ -1,5 +1,8 @@
+import { systemClock } from '../batching/clock.js';
 import type { MonitorConfig } from '../config/monitor-settings.js';
+import { endedBy } from '../remote/abort.js';
 import type { FetchProgress } from '../remote/remote-store.js';
+import { IdleLimit } from './idle-limit.js';
 import { Monitor, type MonitorDependencies } from './monitor.js';
 import type { ChooseVersions } from './remote-versions.js';
 import { shownOptions } from './shown-options.js';
@@ -22,6 +25,9 @@ export interface MonitorsOptions extends Pick<MonitorDependencies, 'logger' | 'c
   readonly onAbsence?: (directory: string) => void;
 }
 
+/** More than the usual interval, because some models have to be seen twice. */
+const startSilenceMs = 20_000;
+
 interface Running {
   readonly monitor: Monitor;
   readonly stop: AbortController;
@@ -37,6 +43,7 @@ export class Monitors {
   readonly #running = new Map<string, Running>();
   readonly #ending = new Map<string, Promise<void>>();
   readonly #progress = new Map<Monitor, FetchProgress>();
+  #starting: IdleLimit | undefined;
 
   constructor(options: MonitorsOptions) {
     this.#options = options;
@@ -98,6 +105,29 @@ export class Monitors {
     await Promise.all([...this.#running.values()].map(({ first }) => first));
   }
 
+  /**
+   * Waits for what a start begins with, as long as something comes. A place that says nothing for 20 s is not waited for: its
+   * models come later.
+   *
+   * @throws what the work throws
+   */
+  async whileHeard(work: Promise<void>): Promise<void> {
+    const { clock = systemClock, logger } = this.#options;
+    const outer = this.#stop.signal;
+    const idle = new IdleLimit({ clock, ms: startSilenceMs, label: 'the models that lie elsewhere', outer });
+    this.#starting = idle;
+    try {
+      await endedBy(work, idle.signal);
+    } catch (error) {
+      if (!idle.signal.aborted) throw error;
+      const waiting = [...this.#running.values()].flatMap(({ monitor }) => monitor.absence ?? []);
+      if (!outer.aborted) logger?.warn(`the start goes on without models: ${waiting.join('; ')}`);
+    } finally {
+      idle.close();
+      this.#starting = undefined;
+    }
+  }
+
   /** Whether there is one that brings the model of a directory. */
   has(directory: string): boolean {
     return this.#running.has(directory);
@@ -128,6 +158,7 @@ export class Monitors {
   }
 
   #onProgress(monitor: Monitor, progress: FetchProgress | undefined): void {
+    this.#starting?.heard();
     if (progress) this.#progress.set(monitor, progress);
     else this.#progress.delete(monitor);
     this.#options.onProgress?.(sumOf([...this.#progress.values()]));

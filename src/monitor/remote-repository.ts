@@ -191,7 +191,10 @@ export class RemoteRepository {
     // Renamed first, so that nobody finds half of it.
     const gone = join(this.directory, `.${model}.gone`);
     await rm(gone, { recursive: true, force: true });
-    await rename(target, gone);
+    await rename(target, gone).catch((error: NodeJS.ErrnoException) => {
+      // Servers may share the cache: another one was faster.
+      if (error.code !== 'ENOENT') throw error;
+    });
     await rm(gone, { recursive: true, force: true });
     logger.info({ model }, `${this.#label} has ${model} no longer: it is dropped`);
   }

@@ -6,11 +6,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, it } from 'node:test';
 import { pino } from 'pino';
 import { systemClock } from '../../src/batching/clock.js';
+import { resolveMonitorConfig } from '../../src/config/monitor-settings.js';
 import { Monitors } from '../../src/monitor/monitors.js';
 import { RemoteRepository } from '../../src/monitor/remote-repository.js';
-import type { FetchProgress } from '../../src/remote/remote-store.js';
+import type { FetchOptions, FetchProgress, RemoteStore } from '../../src/remote/remote-store.js';
 import { wantedVersions } from '../../src/repository/version-policy.js';
 import { type FileServer, serveFiles } from '../support/file-server.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { until } from '../support/until.js';
 
 let directory: string;
 let server: FileServer;
@@ -149,6 +152,46 @@ it('two children of one name are told, and the directory is the model', async ()
   await repository.look();
   assert.ok(existsSync(join(repository.directory, 'net/3/model.onnx')));
   assert.equal(logged().match(/net and net\.onnx would both be the model/g)?.length, 1);
+});
+
+it('a start waits as long as something comes, and not for a place that says nothing', async () => {
+  const clock = new ManualClock();
+  let onProgress: FetchOptions['onProgress'];
+  const stamp = { text: 'x' };
+  const openStore = (): RemoteStore => ({
+    label: 'silent',
+    stampOf: async () => stamp,
+    list: async () => undefined,
+    fetch: (_path, _target, options) => {
+      onProgress = options?.onProgress;
+      return new Promise(() => {});
+    },
+    close: async () => {},
+  });
+  const logger = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
+  monitors = new Monitors({ logger, clock, openStore });
+  const place = { remotePath: '/', remoteModelName: 'm.tar', remoteDonefileName: 'm.tar' };
+  const local = { localPath: directory, localModelName: 'm', layout: 'versions', timeoutS: 3600 } as const;
+  const resolved = resolveMonitorConfig({ generalHost: 'http://h', ...place, ...local });
+  monitors.begin(monitors.make(resolved));
+  let hasEnded = false;
+  const waiting = monitors.whileHeard(monitors.firstLooks()).then(() => {
+    hasEnded = true;
+  });
+  await until('it fetches', () => onProgress !== undefined);
+  for (let turn = 1; turn <= 3; turn++) {
+    await clock.advance(15_000);
+    onProgress?.({ files: 1, bytes: turn });
+  }
+  await clock.advance(19_000);
+  assert.equal(hasEnded, false);
+  await clock.advance(1000);
+  await waiting;
+  assert.match(logged(), /the start goes on without models: silent\/m\.tar has not been fetched yet/);
+  await assert.rejects(
+    monitors.whileHeard(Promise.reject(new Error('the disk is full'))),
+    /the disk is full/,
+  );
 });
 
 it('an address that is none is refused, and no password is in the log', async () => {
