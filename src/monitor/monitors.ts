@@ -86,10 +86,14 @@ export class Monitors {
     this.#running.set(target, { monitor, stop, first, ended });
   }
 
-  /** Ends the monitor that brings the model of a directory, and waits for it; what it brought stays. */
-  async end(target: string): Promise<void> {
+  /**
+   * Ends the monitor that brings the model of a directory, and waits for it; what it brought stays.
+   *
+   * @param monitor where another one than this does, it goes on. @default whichever it is
+   */
+  async end(target: string, monitor?: Monitor): Promise<void> {
     const running = this.#running.get(target);
-    if (!running) return;
+    if (!running || (monitor && running.monitor !== monitor)) return;
     this.#running.delete(target);
     this.#ending.set(target, running.ended);
     running.stop.abort();

@@ -89,7 +89,9 @@ export class RemoteModels<Policy> {
       one.policy = model.policy;
       if (isAnother) one.monitor.wake();
     }
-    for (const target of this.#followed.keys()) if (!next.has(target)) void monitors.end(target);
+    for (const [target, { monitor }] of this.#followed) {
+      if (!next.has(target)) void monitors.end(target, monitor);
+    }
     this.#followed.clear();
     for (const [target, one] of next) {
       this.#followed.set(target, one);

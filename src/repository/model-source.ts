@@ -154,9 +154,14 @@ export class ModelSource {
     }
   }
 
-  /** Looks again at what is at a place, where it is one of those that models are at. */
+  /** Looks again at what is at a place, where it is one of those that models are at, or is in the repository. */
   look(place: string): void {
-    if (this.#places.has(resolve(place))) void this.#lookInto(resolve(place));
+    const { modelRepository } = this.#options;
+    const path = resolve(place);
+    if (this.#places.has(path)) void this.#lookInto(path);
+    else if (modelRepository !== undefined && dirname(path) === resolve(modelRepository)) {
+      void this.#lookForPlaces(modelRepository);
+    }
   }
 
   /** Looks no longer; idempotent. */

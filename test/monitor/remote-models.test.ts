@@ -1,0 +1,86 @@
+/** Which monitors a list of models at addresses has, over time. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, it } from 'node:test';
+import { ServingError } from '../../src/errors.js';
+import { Monitors } from '../../src/monitor/monitors.js';
+import { RemoteModels } from '../../src/monitor/remote-models.js';
+
+let directory: string;
+let monitors: Monitors;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'onnx-serving-remote-models-'));
+  monitors = new Monitors({});
+});
+afterEach(async () => {
+  await monitors.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const open = (): RemoteModels<string> =>
+  new RemoteModels({ directory, intervalS: 3600, monitors, chooseVersions: async () => new Set<number>() });
+const followed = (): string[] => monitors.counts.map(({ monitor }) => monitor).toSorted();
+const at = (name: string): { path: string; name: string } => ({
+  path: `file://${directory}/none/${name}`,
+  name,
+});
+
+it('monitors begin and end with the models of the list, and nothing changes where one of them is bad', () => {
+  const models = open();
+  models.follow([at('a'), at('b')]);
+  assert.deepEqual(followed(), ['a', 'b']);
+  assert.throws(() => models.follow([at('c'), { path: 'gopher://host/d' }]), { code: 'SRV_BAD_CONFIG' });
+  assert.deepEqual(followed(), ['a', 'b']);
+  models.follow([at('b'), at('c'), at('c')]);
+  assert.deepEqual(followed(), ['b', 'c']);
+});
+
+it('a model of two lists is brought until the list that came first is without it', () => {
+  const [first, second] = [open(), open()];
+  first.follow([at('a')]);
+  second.follow([at('a')]);
+  second.follow([]);
+  assert.deepEqual(followed(), ['a']);
+  first.follow([]);
+  assert.deepEqual(followed(), []);
+});
+
+it('a model that ends and comes back begins anew', async () => {
+  const models = open();
+  models.follow([at('a')]);
+  models.follow([]);
+  models.follow([at('a')]);
+  await monitors.firstLooks();
+  assert.deepEqual(followed(), ['a']);
+  assert.match(
+    monitors.absenceOf(models.placedAt(at('a')).path) ?? '',
+    /none\/a has not been fetched yet: no done file at .*, and no version directories/,
+  );
+});
+
+it('each address and name has a place of its own, and one that is none is told without its password', () => {
+  const models = open();
+  const places = ['https://h/m/net.onnx', 'https://h/m/net.tar.gz', 's3://bucket/net'].map((path) =>
+    models.placedAt({ path }),
+  );
+  assert.deepEqual(
+    places.map(({ name }) => name),
+    ['net', 'net', 'net'],
+  );
+  assert.equal(new Set(places.map(({ path }) => path)).size, 3);
+  for (const path of [
+    'https://user:hush@h',
+    'https://user:hush@h/%zz/m',
+    'gopher://user:hush@h/m',
+    's3://b',
+  ]) {
+    assert.throws(
+      () => models.placedAt({ path }),
+      (error) =>
+        error instanceof ServingError && error.code === 'SRV_BAD_CONFIG' && !/hush/.test(error.message),
+      path,
+    );
+  }
+});
