@@ -2,6 +2,7 @@
 import { Client, FTPError } from 'basic-ftp';
 import { messageOf, ServingError } from '../errors.js';
 import { abortError, throwIfAborted } from './abort.js';
+import { certificateReason } from './certificate-reason.js';
 import { maskedUrl, unescaped } from './masked-url.js';
 
 /** How to reach an FTP server. */
@@ -142,7 +143,7 @@ export class FtpConnection {
 function failure(label: string, cause: unknown): ServingError {
   if (cause instanceof ServingError) return cause;
   const code = cause instanceof FTPError ? cause.code : 0;
-  const said = `${label}: ${messageOf(cause)}.`;
+  const said = `${label}: ${certificateReason(cause) ?? messageOf(cause)}.`;
   if ([530, 532, 550, 553].includes(code)) return new ServingError('SRV_REMOTE_REFUSED', said, { cause });
   // 552: over its quota.
   if (code === 552) return new ServingError('SRV_REMOTE_TOO_LARGE', said, { cause });

@@ -9,6 +9,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { messageOf, ServingError } from '../errors.js';
 import { abortError, throwIfAborted } from './abort.js';
+import { certificateReason } from './certificate-reason.js';
 import { maskedUrl } from './masked-url.js';
 
 /** A reply whose body has not been read; it must be read to its end or given up with `discard`. */
@@ -112,9 +113,9 @@ export class HttpClient {
       };
     } catch (cause) {
       if (cause instanceof ServingError) throw cause;
-      throw signal?.aborted
-        ? abortError(signal)
-        : new ServingError('SRV_REMOTE_UNAVAILABLE', `${label}: no answer: ${reasonOf(cause)}.`, { cause });
+      if (signal?.aborted) throw abortError(signal);
+      const reason = certificateReason(cause) ?? `no answer: ${reasonOf(cause)}`;
+      throw new ServingError('SRV_REMOTE_UNAVAILABLE', `${label}: ${reason}.`, { cause });
     }
   }
 }

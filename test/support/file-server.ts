@@ -1,16 +1,16 @@
 /** A web server of files for tests: ETags, lengths, redirects of directories and pages that list them, and faults. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { type Certificate, listen } from './web-listener.js';
 
 /** An answer that a test gives instead of the server; false: the server answers. */
 export type Override = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 /** A running server. */
 export interface FileServer {
-  /** `http://127.0.0.1:PORT` */
+  /** `http://127.0.0.1:PORT`; with a certificate `https://localhost:PORT` */
   readonly address: string;
   /** What was asked for: method, path, status. */
   readonly requests: string[];
@@ -18,25 +18,15 @@ export interface FileServer {
   close(): Promise<void>;
 }
 
-/** Serves the files below `directory` on a free port of this machine. */
-export async function serveFiles(directory: string): Promise<FileServer> {
+/** Serves the files below `directory` on a free port of this machine; over TLS where it is given a certificate. */
+export async function serveFiles(directory: string, certificate?: Certificate): Promise<FileServer> {
   const requests: string[] = [];
-  const server = createServer((request, response) => {
+  const { address, close } = await listen((request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname);
     response.on('close', () => requests.push(`${request.method} ${path} ${response.statusCode}`));
     if (!served.override(request, response)) answer(directory, path, request, response);
-  });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  const served: FileServer = {
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    requests,
-    override: () => false,
-    close: () =>
-      new Promise((closed) => {
-        server.close(() => closed());
-        server.closeAllConnections();
-      }),
-  };
+  }, certificate);
+  const served: FileServer = { address, requests, override: () => false, close };
   return served;
 }
 

@@ -1,8 +1,8 @@
 /** A web server that takes PUT and DELETE and nothing more of WebDAV, and lists no directories. */
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { dirname, join } from 'node:path';
+import { type Certificate, listen } from './web-listener.js';
 
 /** A running server. */
 export interface PutServer {
@@ -14,28 +14,25 @@ export interface PutServer {
   close(): Promise<void>;
 }
 
-/** Keeps files below `directory`, on a free port of this machine. */
-export async function startPutServer(directory: string): Promise<PutServer> {
-  const server = createServer((request, response) => {
+/** Keeps files below `directory`, on a free port of this machine; over TLS where it is given a certificate. */
+export async function startPutServer(directory: string, certificate?: Certificate): Promise<PutServer> {
+  const { address, close } = await listen((request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname);
     served.requests.push(`${request.method} ${path}`);
-    if (!served.override(request, response)) void answer(join(directory, path), request, response);
-  });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  const served: PutServer = {
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    requests: [],
-    override: () => false,
-    close: () =>
-      new Promise((closed) => {
-        server.close(() => closed());
-        server.closeAllConnections();
-      }),
-  };
+    if (!served.override(request, response)) void answer(directory, path, request, response);
+  }, certificate);
+  const served: PutServer = { address, requests: [], override: () => false, close };
   return served;
 }
 
-async function answer(place: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  directory: string,
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  // A slash behind the name of a file is an error of the file system.
+  const place = join(directory, path).replace(/\/+$/, '');
   const found = statSync(place, { throwIfNoEntry: false });
   if (request.method === 'PUT') {
     const chunks: Buffer[] = [];
@@ -48,7 +45,7 @@ async function answer(place: string, request: IncomingMessage, response: ServerR
     response.writeHead(found ? 204 : 404).end();
   } else if (request.method !== 'GET') {
     response.writeHead(405).end();
-  } else if (!found?.isFile()) {
+  } else if (!found?.isFile() || path.endsWith('/')) {
     response.writeHead(404).end();
   } else {
     const content = readFileSync(place);

@@ -1,5 +1,6 @@
 /**
- * Servers of others that tests talk to and that come as Python packages: S3 (moto), FTP (pyftpdlib), WebDAV (wsgidav).
+ * Servers of others that tests talk to and that come as Python packages: S3 (moto), FTP (pyftpdlib, with pyOpenSSL for TLS),
+ * WebDAV (wsgidav).
  *
  * They lie in a virtual environment below node_modules, made on first use, or before by `npm run test:peers`.
  */
@@ -13,7 +14,13 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { takeLock } from '../../src/file-lock.js';
 
-const packages = ['moto[server,s3]==5.2.5', 'pyftpdlib==2.2.0', 'wsgidav==4.4.0', 'cheroot==11.1.2'];
+const packages = [
+  'moto[server,s3]==5.2.5',
+  'pyftpdlib==2.2.0',
+  'pyOpenSSL==26.4.0',
+  'wsgidav==4.4.0',
+  'cheroot==11.1.2',
+];
 const installWaitMs = 600_000;
 
 const run = promisify(execFile);
