@@ -1,6 +1,7 @@
 /** A lock that processes take by a file, and that ends with its holder. */
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf, ServingError } from './errors.js';
 import { isAlive, processIdentity } from './process-identity.js';
 
 const pollMs = 50;
@@ -8,13 +9,15 @@ const pollMs = 50;
 /**
  * Takes a lock file, waiting while a living process holds it; the lock of an ended process is broken. Resolves to
  * the function that gives it back, or to undefined when `waitMs` passed first.
+ *
+ * @throws SRV_IO where it cannot be written, as on a full disk
  */
 export async function takeLock(path: string, waitMs: number): Promise<(() => void) | undefined> {
   const own = processIdentity(process.pid);
   // The lock appears with its holder's name in it, by a link: a lock file that is still empty could not be judged.
   const named = `${path}.${own}`;
-  writeFileSync(named, own, { mode: 0o600 });
   try {
+    writeFileSync(named, own, { mode: 0o600 });
     const endsAt = performance.now() + waitMs;
     for (;;) {
       try {
@@ -27,6 +30,8 @@ export async function takeLock(path: string, waitMs: number): Promise<(() => voi
       else if (performance.now() > endsAt) return undefined;
       else await sleep(pollMs);
     }
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `The lock ${path} cannot be taken: ${messageOf(cause)}.`, { cause });
   } finally {
     rmSync(named, { force: true });
   }

@@ -83,12 +83,20 @@ export class CrashMemory {
   /**
    * Notes which model an identity stands for, before it is run.
    *
+   * @param onFailure told why it cannot be noted, as on a full disk: that costs the memory and not the model
    * @returns the number that runs are to be noted under; 0 for not at all
    */
-  remember(model: JournalModel): number {
+  remember(model: JournalModel, onFailure: (reason: string) => void = () => undefined): number {
     if (!this.#isOpen) return 0;
-    appendFileSync(this.#modelsFile(this.#ownName), `${JSON.stringify(model)}\n`);
-    return model.id;
+    const file = this.#modelsFile(this.#ownName);
+    try {
+      // On a line of its own, whatever was left of one that a full disk cut.
+      appendFileSync(file, `\n${JSON.stringify(model)}\n`);
+      return model.id;
+    } catch (error) {
+      onFailure(`it will not be known should it end the process: ${file}: ${messageOf(error)}`);
+      return 0;
+    }
   }
 
   /** Why a model is not to be loaded; undefined when it may be. */
@@ -183,8 +191,16 @@ export function readCrash(journalFile: string, modelsFile: string): CrashRecord 
   const blamed = new Set((own.length > 0 ? own : running).map(({ id }) => id));
   const models = readFileSync(modelsFile, 'utf8')
     .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as JournalModel)
+    .flatMap(parseModel)
     .filter(({ id }) => blamed.has(id));
   return models.length > 0 ? { signal, models } : undefined;
+}
+
+/** Of a line that was cut, by a full disk, nothing is left. */
+function parseModel(line: string): readonly JournalModel[] {
+  try {
+    return [JSON.parse(line) as JournalModel];
+  } catch {
+    return [];
+  }
 }

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
@@ -53,7 +53,8 @@ export class StateFile implements StateStore {
       writeFileSync(staged, `${JSON.stringify(this.#parts, undefined, 2)}\n`, { mode: 0o600 });
       renameSync(staged, this.#path);
     } catch (error) {
-      this.#logger.error(`the state is not kept over a restart: ${messageOf(error)}`);
+      this.#logger.error(`the state is not kept over a restart: ${this.#path}: ${messageOf(error)}`);
+      rmSync(staged, { force: true });
     }
   }
 

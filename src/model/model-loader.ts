@@ -170,12 +170,10 @@ export class ModelLoader {
     if (quarantine !== undefined) {
       throw new ServingError('SRV_MODEL_QUARANTINED', `model ${label} is quarantined: ${quarantine}`);
     }
-    const journalId = this.#options.crashes.remember({
-      id: version.id,
-      digest: prepared.digest,
-      name: version.name,
-      version: version.version,
-    });
+    const journalId = this.#options.crashes.remember(
+      { id: version.id, digest: prepared.digest, name: version.name, version: version.version },
+      (reason) => this.#options.onNote?.(version, reason),
+    );
     const network = withPublicNames(prepared.signature, settings, label);
     const { config, closing } = this.#options;
     const verify = config.verifyTables === 'open' ? { signal: closing } : undefined;

@@ -207,7 +207,8 @@ async function makeAgain(task: Task): Promise<PreparedModel | string | undefined
 /** Makes a form of a model without measuring it; a text says why it is not to be had. */
 async function makeForm(task: Task, form: PreparedForm, directory: string): Promise<PreparedModel | string> {
   const { request, context, summary } = task;
-  if (!context.cache!.makeRoom(diskBytes(form, summary))) return 'the cache limit leaves no room for it';
+  const lack = context.cache!.lackOfRoom(diskBytes(form, summary));
+  if (lack !== undefined) return lack;
   const engine = await context.engine();
   await context.enter(form);
   const tried = await tryOriginal(request.path, summary, true, () =>
@@ -242,19 +243,34 @@ async function prepareForms(
   const measures: FormMeasure[] = [];
   let work: string | undefined;
   try {
-    if (!cache.makeRoom(diskBytes('prepared', summary))) {
-      const formReason = `the cache limit leaves no room for ${value.weightBytes} bytes of weights`;
-      return handOut(request, { ...value, formReason }, undefined, false);
-    }
+    const lack = cache.lackOfRoom(diskBytes('prepared', summary));
+    if (lack !== undefined) return handOut(request, { ...value, formReason: lack }, undefined, false);
     work = cache.newWork();
+    let hadRoom = true;
     for (const form of prepacking === 'off'
       ? (['prepared'] as const)
       : (['prepared', 'prepacked'] as const)) {
-      measures.push(await tryForm(task, engine, result, form, join(work, form)));
+      const directory = join(work, form);
+      const measure = await tryForm(task, engine, result, form, directory);
+      const { refused } = measure;
+      if (refused === undefined) {
+        measures.push(measure);
+        continue;
+      }
+      // What the engine says of a full disk need not name it.
+      const lackNow = cache.lackOfRoom(diskBytes(form, summary));
+      hadRoom &&= lackNow === undefined;
+      const isToldApart = lackNow !== undefined && lackNow !== refused;
+      measures.push(isToldApart ? { ...measure, refused: `${refused}; ${lackNow}` } : measure);
+      // Half a form would take the room that the other one needs.
+      cache.removeWork(directory);
     }
     const choice = chooseForm(measures, value.weightBytes, prepacking);
     const chosen: CachedModel = { ...value, form: choice.form, formReason: choice.reason, measures };
-    if (choice.form === 'original') return await store(task, chosen);
+    if (choice.form === 'original') {
+      // Room may come again, and a verdict that is kept would hide that.
+      return hadRoom ? await store(task, chosen) : handOut(request, chosen, undefined, false);
+    }
     const { loadMs } = measures.find((measure) => measure.form === choice.form)!;
     const sessionExtra = formSessionExtra[choice.form];
     return await store(task, { ...chosen, sessionExtra, loadMs }, join(work, choice.form));
@@ -279,9 +295,8 @@ async function tryForm(
   };
   const excluded = context.excluded.find((other) => other.form === form);
   if (excluded) return refused(excluded.reason);
-  if (form === 'prepacked' && !context.cache?.makeRoom(diskBytes(form, summary))) {
-    return refused('the cache limit leaves no room for twice the weights');
-  }
+  const lack = context.cache?.lackOfRoom(diskBytes(form, summary));
+  if (lack !== undefined) return refused(lack);
   await context.enter(form);
   try {
     const session = await openWriting(engine, request.path, summary, form, directory);

@@ -13,6 +13,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   utimesSync,
   writeFileSync,
@@ -123,7 +124,13 @@ export class PreparedCache<T> {
     const directory = join(this.#options.directory, name);
     this.#markInUse(from);
     renameSync(from, directory);
-    this.#writeManifest(key, { value, directory: name, files });
+    try {
+      this.#writeManifest(key, { value, directory: name, files });
+    } catch (error) {
+      // Nobody would find it, and it would keep a disk full for as long as its owner lives.
+      this.#remove(name);
+      throw error;
+    }
     this.makeRoom();
     return { value, directory };
   }
@@ -158,6 +165,19 @@ export class PreparedCache<T> {
     return total <= limit;
   }
 
+  /**
+   * Why `bytes` cannot be written here now: by the limit, for which entries used longest ago are removed, or by the disk.
+   * Undefined when they can be.
+   */
+  lackOfRoom(bytes: number): string | undefined {
+    if (!this.makeRoom(bytes)) return `the cache limit leaves no room for ${bytes} bytes of weights`;
+    const { bavail, bsize, blocks } = statfsSync(this.#options.directory);
+    const free = bavail * bsize;
+    // Some mounted file systems do not tell their size.
+    if (free >= bytes || blocks === 0) return undefined;
+    return `the disk of ${this.#options.directory} has ${free} bytes free, and the weights of a form have ${bytes}`;
+  }
+
   #prepareDirectory(): string | undefined {
     const { directory } = this.#options;
     try {
@@ -187,8 +207,13 @@ export class PreparedCache<T> {
     const body = JSON.stringify(manifest);
     const path = this.#manifestOf(key);
     const temporary = `${path}.${processIdentity(process.pid)}.${randomBytes(4).toString('hex')}.tmp`;
-    writeFileSync(temporary, `${digestOf(body)}\n${body}`, { mode: 0o600 });
-    renameSync(temporary, path);
+    try {
+      writeFileSync(temporary, `${digestOf(body)}\n${body}`, { mode: 0o600 });
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
   }
 
   #manifestOf(key: string): string {

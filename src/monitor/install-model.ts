@@ -65,7 +65,12 @@ async function onSameFileSystem(staged: string, target: string): Promise<string>
   if (from.dev === to.dev) return staged;
   const copy = join(dirname(target), `.${basename(target)}.incoming`);
   await rm(copy, { recursive: true, force: true });
-  await cp(staged, copy, { recursive: true, errorOnExist: true, force: false });
+  try {
+    await cp(staged, copy, { recursive: true, errorOnExist: true, force: false });
+  } catch (error) {
+    await rm(copy, { recursive: true, force: true });
+    throw error;
+  }
   await rm(staged, { recursive: true, force: true });
   return copy;
 }
@@ -73,13 +78,19 @@ async function onSameFileSystem(staged: string, target: string): Promise<string>
 /**
  * Keeps the stamp file of the old model in the new one until it is touched: whoever watches it must not see it come,
  * go or change before the model is whole.
+ *
+ * @throws SRV_IO
  */
 export async function keepStampFile(oldFile: string, newFile: string): Promise<void> {
   const old = await stat(oldFile).catch(() => undefined);
   await rm(newFile, { recursive: true, force: true });
   if (!old?.isFile()) return;
-  await cp(oldFile, newFile);
-  await utimes(newFile, old.atime, old.mtime);
+  try {
+    await cp(oldFile, newFile);
+    await utimes(newFile, old.atime, old.mtime);
+  } catch (cause) {
+    throw new ServingError('SRV_IO', `${newFile} cannot be written: ${messageOf(cause)}.`, { cause });
+  }
 }
 
 /**
@@ -89,15 +100,16 @@ export async function keepStampFile(oldFile: string, newFile: string): Promise<v
  * @throws SRV_IO
  */
 export async function touchStampFile(file: string, nowMs: number): Promise<void> {
+  // Renamed, so that nobody reads half of it; not from the model's directory, where nobody knows it.
+  const next = join(dirname(dirname(file)), `.${basename(file)}.${process.pid}`);
   try {
     const before = await stat(file).catch(() => undefined);
     const atMs = before ? Math.max(nowMs, before.mtimeMs + 10) : nowMs;
-    // Renamed, so that nobody reads half of it; not from the model's directory, where nobody knows it.
-    const next = join(dirname(dirname(file)), `.${basename(file)}.${process.pid}`);
     await writeFile(next, `${new Date(atMs).toISOString()}\n`);
     await utimes(next, atMs / 1000, atMs / 1000);
     await rename(next, file);
   } catch (cause) {
+    await rm(next, { force: true });
     throw new ServingError('SRV_IO', `The stamp file ${file} cannot be touched: ${messageOf(cause)}.`, {
       cause,
     });

@@ -1,7 +1,7 @@
 /** Where a monitor has its files, and what it remembers between starts. */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { MonitorConfig } from '../config/monitor-settings.js';
 import { isKeyed } from '../config/problems.js';
 import { messageOf, ServingError } from '../errors.js';
@@ -103,9 +103,8 @@ export async function writeState(
     await writeFile(next, `${JSON.stringify({ ...state, source: sourceDigest(config) })}\n`);
     await rename(next, places.state);
   } catch (cause) {
-    throw new ServingError('SRV_IO', `${basename(places.state)} cannot be written: ${messageOf(cause)}.`, {
-      cause,
-    });
+    await rm(next, { force: true });
+    throw new ServingError('SRV_IO', `${places.state} cannot be written: ${messageOf(cause)}.`, { cause });
   }
 }
 

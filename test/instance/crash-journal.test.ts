@@ -102,6 +102,15 @@ describe('the crash memory', () => {
     assert.equal(memory.remember({ id: 5, digest: 'cc', name: 'm', version: 1 }), 0);
   });
 
+  it('blames the model of a whole line beside one that a full disk cut', (t) => {
+    const directory = directoryOf(t);
+    leave(directory, 'full', { signal: 11, thread: 70, running: [[70, 2]] });
+    const file = join(directory, 'full.models');
+    writeFileSync(file, `{"id":3,"dig\n${readFileSync(file, 'utf8')}`);
+    open(directory);
+    assert.match(readFileSync(join(directory, 'quarantine.json'), 'utf8'), /"bb"/);
+  });
+
   it('takes a damaged journal or quarantine file for an empty one', (t) => {
     const directory = directoryOf(t);
     writeFileSync(join(directory, 'broken.journal'), 'short');

@@ -108,7 +108,7 @@ test('a cache limit that has no room for the weights is kept, and the reason is 
   assert.match(none.formReason, /cache limit leaves no room/);
   const once = await openPreparer(t, { cacheDirectory, cacheMaxBytes: 6 * 2 ** 20 }).prepare({ path });
   assert.equal(once.form, 'prepared', once.formReason);
-  assert.match(once.measures[1]?.refused ?? '', /no room for twice/);
+  assert.match(once.measures[1]?.refused ?? '', /no room for 8388608 bytes/);
 });
 
 test('an old model is lifted, so that its prepared form keeps its inputs', async (t) => {
