@@ -254,11 +254,13 @@ export class Batcher {
         `the queue of ${label} is full for priority ${request.priority}: ${ownLimit} requests wait (queue_policies)`,
       );
     }
-    if (!queueBytes.tryTake(request.bytes)) {
+    const full = queueBytes.take(request.bytes);
+    if (full) {
       throw new ServingError(
         'SRV_QUEUE_FULL',
-        `the queue is full: ${queueBytes.used} bytes wait, this request has ${request.bytes}, the limit is ` +
-          `${queueBytes.limit} (max_queue_bytes)`,
+        `${full.isPart ? `the queue of ${label} is` : 'all queues together are'} full: ${full.used} bytes wait or run, ` +
+          `this request has ${request.bytes}, the limit is ${full.limit} (max_queue_bytes of the ` +
+          `${full.isPart ? 'model' : 'server'})`,
       );
     }
   }

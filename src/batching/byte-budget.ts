@@ -1,4 +1,4 @@
-/** Bytes that waiting requests may hold: of the whole runtime, or of one model within it. */
+/** Bytes that requests may hold until they are answered: of the whole runtime, or of one model within it. */
 export class ByteBudget {
   readonly limit: number;
   readonly #whole: ByteBudget | undefined;
@@ -14,11 +14,17 @@ export class ByteBudget {
     return this.#used;
   }
 
-  /** Takes bytes if they are left. */
-  tryTake(bytes: number): boolean {
-    if (this.#used + bytes > this.limit || this.#whole?.tryTake(bytes) === false) return false;
-    this.#used += bytes;
-    return true;
+  /** Whether it is that of one model. */
+  get isPart(): boolean {
+    return this.#whole !== undefined;
+  }
+
+  /** Takes bytes, unless they are not left; then it gives the budget that lacks them: this one or the whole. */
+  take(bytes: number): ByteBudget | undefined {
+    if (this.#used + bytes > this.limit) return this;
+    const full = this.#whole?.take(bytes);
+    if (!full) this.#used += bytes;
+    return full;
   }
 
   give(bytes: number): void {

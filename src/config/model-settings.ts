@@ -234,7 +234,8 @@ export const modelSettingsSchema = Type.Object(
       Type.Integer({
         minimum: 1024,
         defaultText: 'max_queue_bytes of the server',
-        description: 'Tensor bytes of this model that may wait, so that it leaves room for the others.',
+        description:
+          'Tensor bytes of this model that may wait or run, so that it leaves room for the others.',
       }),
     ),
     maxWorkers: Type.Optional(

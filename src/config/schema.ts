@@ -320,7 +320,7 @@ export const runtimeSchema = Type.Object(
     ),
     maxQueueBytes: bytes(KiB, 256 * MiB, {
       group: 'Batching and limits',
-      description: 'Tensor bytes that may wait in all queues together; more are refused.',
+      description: 'Tensor bytes that may wait or run for all models together; more are refused.',
     }),
     maxSlabBytes: bytes(MiB, GiB, {
       group: 'Batching and limits',

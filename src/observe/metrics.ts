@@ -184,7 +184,7 @@ export class MetricsPage {
       warmed,
       ({ warmUp }) => warmUp!.failed,
     );
-    head(lines, 'onnx_serving_queue_bytes', 'gauge', 'Tensor bytes that wait in all queues.');
+    head(lines, 'onnx_serving_queue_bytes', 'gauge', 'Tensor bytes that wait or run.');
     lines.push(`onnx_serving_queue_bytes ${queueBytes}`);
     head(lines, 'onnx_serving_slab_bytes', 'gauge', 'Memory of all slabs.');
     lines.push(`onnx_serving_slab_bytes ${slabBytes}`);
