@@ -29,7 +29,7 @@ import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
 import { checkTritonTensors } from './triton-check.js';
-import { VersionWarmUp } from './warm-up.js';
+import { VersionWarmUp, type WarmUpReport } from './warm-up.js';
 import {
   batchSizesOf,
   type FoundRequests,
@@ -254,8 +254,9 @@ export class ModelLoader {
     const allowSplitRequest = settings.allowSplitRequest ?? config.allowSplitRequest;
     const isWarmSession = 'sessionOf' in sessionOf;
     const warmUp = this.#warmUpOf(version, { prepared, rules, plan, maxBatchSize, recorded, isWarmSession });
-    const runMs = (prepared.trial.p50Us ?? unknownRunUs) / 1000 + hopMs;
-    const heldMs = (isWarmSession ? 0 : prepared.loadMs) + (warmUp?.plannedRuns ?? 0) * runMs;
+    const heldMs =
+      (isWarmSession ? 0 : prepared.loadMs) +
+      warmUpMs(warmUp, prepared, isWarmSession ? before?.served?.warmUp : undefined);
     const how = heldMs < inPlaceMs || !this.#options.isServing() ? 'inPlace' : 'behind';
     const loadTimes = await loadEverywhere(
       groups,
@@ -431,6 +432,20 @@ async function bringIn(prepared: PreparedModel): Promise<readonly string[]> {
     if (prepared.form !== 'original') await prefaultFile(path);
   }
   return inodes;
+}
+
+/**
+ * How long a warm-up is going to hold an instance, in ms. Requests of others may take as long as they like, whatever the trial
+ * took: only what they took on the same session is known.
+ */
+function warmUpMs(
+  warmUp: VersionWarmUp | undefined,
+  { trial }: PreparedModel,
+  sameSession: WarmUpReport | undefined,
+): number {
+  if (!warmUp) return 0;
+  if (warmUp.report.isRecorded) return sameSession?.isRecorded ? sameSession.ms : Number.POSITIVE_INFINITY;
+  return warmUp.plannedRuns * ((trial.p50Us ?? unknownRunUs) / 1000 + hopMs);
 }
 
 function mayMerge(prepared: PreparedModel, batching: 'auto' | 'on' | 'off', maxBatchSize: number): boolean {
