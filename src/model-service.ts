@@ -3,7 +3,7 @@ import { type ErrorCode, errorToData, ServingError } from './errors.js';
 import type { ModelLifecycle } from './model/model-lifecycle.js';
 import type { ModelRegistry } from './model/model-registry.js';
 import type { ModelVersion } from './model/model-version.js';
-import type { ModelStats } from './observe/model-stats.js';
+import type { ModelStats, RequestStats } from './observe/model-stats.js';
 import type {
   InferAnswer,
   InferCall,
@@ -61,6 +61,7 @@ export class ModelService implements InferenceService {
     const { lifecycle } = this.#options;
     const version = lifecycle.isDormant(call.model) ? await this.#wake(call) : this.#find(call);
     const { stats } = version;
+    const counted = call.variantStats?.of(stats) ?? stats;
     version.lastUsedAt = startedAt;
     version.leases.lease();
     try {
@@ -70,19 +71,20 @@ export class ModelService implements InferenceService {
       if (version.error) throw version.error;
       const specs = version.served!.rules.signature.outputs;
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
-      if (call.decodeSeconds !== undefined) stats.stages.decode.record(decode);
-      stats.recordRequest(call.protocol, 'ok', seconds, Date.now());
+      if (call.decodeSeconds !== undefined) counted.stages.decode.record(decode);
+      stats.recordRequest(call.protocol, 'ok', seconds, Date.now(), counted);
       // A copy for a shadow was sent by nobody.
       if (this.#options.recorder.isListening && call.protocol !== 'shadow') this.#sample(version, call);
       return new Answer(
         version,
         running.fetch.map((index, position) => ({ name: specs[index]!.name, tensor: tensors[position]! })),
         decode + seconds,
+        counted,
       );
     } catch (error) {
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
       const { code } = errorToData(error);
-      stats.recordRequest(call.protocol, code, seconds, Date.now());
+      stats.recordRequest(call.protocol, code, seconds, Date.now(), counted);
       if (code === 'SRV_MODEL_CORRUPT') this.#options.lifecycle.replaceCorrupt(version);
       if (code === 'SRV_TABLE_CORRUPT') this.#options.lifecycle.fail(version, error as ServingError);
       throw error;
@@ -178,12 +180,21 @@ export class ModelService implements InferenceService {
   }
 
   recordRefusal(model: string, number: number | undefined, protocol: string, code: ErrorCode): void {
-    const stats = this.#statsOf(model, number);
-    if (stats) {
-      stats.recordRequest(protocol, code, 0, Date.now());
-      return;
-    }
-    this.#countRefusal(protocol, code);
+    this.#refuse({ model, version: number, protocol }, code);
+  }
+
+  #refuse(
+    {
+      model,
+      version,
+      protocol,
+      variantStats,
+    }: Pick<InferCall, 'model' | 'version' | 'protocol' | 'variantStats'>,
+    code: ErrorCode,
+  ): void {
+    const stats = this.#statsOf(model, version);
+    if (stats) stats.recordRequest(protocol, code, 0, Date.now(), variantStats?.of(stats));
+    else this.#countRefusal(protocol, code);
   }
 
   #countRefusal(protocol: string, code: ErrorCode): void {
@@ -220,7 +231,7 @@ export class ModelService implements InferenceService {
     try {
       await this.#options.lifecycle.wake(call.model);
     } catch (error) {
-      this.recordRefusal(call.model, call.version, call.protocol, errorToData(error).code);
+      this.#refuse(call, errorToData(error).code);
       throw error;
     }
     return this.#find(call);
@@ -231,7 +242,7 @@ export class ModelService implements InferenceService {
       return this.#options.registry.find(call.model, call.version, call.label);
     } catch (error) {
       const { code } = errorToData(error);
-      if (call.label === undefined) this.recordRefusal(call.model, call.version, call.protocol, code);
+      if (call.label === undefined) this.#refuse(call, code);
       else this.#countRefusal(call.protocol, code);
       throw error;
     }
@@ -249,11 +260,18 @@ class Answer implements InferAnswer {
   readonly outputs: readonly NamedTensor[];
   readonly #version: ModelVersion;
   readonly #seconds: number;
+  readonly #counted: RequestStats;
 
-  constructor(version: ModelVersion, outputs: readonly NamedTensor[], seconds: number) {
+  constructor(
+    version: ModelVersion,
+    outputs: readonly NamedTensor[],
+    seconds: number,
+    counted: RequestStats,
+  ) {
     this.#version = version;
     this.outputs = outputs;
     this.#seconds = seconds;
+    this.#counted = counted;
   }
 
   get model(): string {
@@ -265,7 +283,7 @@ class Answer implements InferAnswer {
   }
 
   recordEncode(seconds: number): void {
-    const { stages } = this.#version.stats;
+    const { stages } = this.#counted;
     stages.encode.record(seconds);
     stages.total.record(this.#seconds + seconds);
   }

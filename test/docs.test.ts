@@ -63,7 +63,11 @@ test('docs/errors.md has the codes of the registry with their kind, HTTP status 
 
 test('docs/metrics.md has every metric that is printed, with its type and labels', async () => {
   await ask(quickStart('README.md'));
+  // Requests through a public name have a label more.
+  await runtime.configureTraffic({ ctr: { variants: [{ tag: 'only', version: 1, weight: 1 }] } });
+  await ask(quickStart('README.md'));
   const printed = readMetrics(await runtime.metrics());
+  await runtime.configureTraffic({});
   const documented = new Map(
     tableRows(read('docs/metrics.md'))
       .filter(([name]) => name!.startsWith('onnx_serving_'))
@@ -101,7 +105,8 @@ function readMetrics(text: string): Map<string, PrintedMetric> {
     } else if (current && /^\w/.test(line)) {
       // The text before the last blank is the name with its labels; values of labels stand in quotes.
       const labels = [...line.matchAll(/[{,](\w+)="/g)].map(([, label]) => label!);
-      current.labels ??= labels.filter((label) => label !== 'le');
+      const all = new Set([...(current.labels ?? []), ...labels.filter((label) => label !== 'le')]);
+      current.labels = [...all];
     }
   }
   return metrics;

@@ -149,6 +149,7 @@ export class Batcher {
         delayAt: request.delayAt,
         isAbandoned: request.isAbandoned,
         origin: request.origin,
+        counted: request.counted,
         enqueuedAt,
         order: orderOf(enqueuedAt, request.priority),
         resolve,
@@ -364,7 +365,7 @@ export class Batcher {
       const answer = (from: number, to: number): void => {
         for (let i = from; i < to; i++) {
           const job = jobs[i]!;
-          stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000);
+          stats.recordQueue((times.startedAt - job.enqueuedAt) / 1000, job.counted);
           const own =
             job.length === length
               ? outputs[i]!

@@ -1,4 +1,5 @@
 import type { ServingError } from '../errors.js';
+import type { RequestStats } from '../observe/model-stats.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** What a caller wants run: tensors that were checked against the signature. */
@@ -25,6 +26,8 @@ export interface JobRequest {
   readonly isAbandoned?: (() => boolean) | undefined;
   /** Whether the caller is this process (its next jobs come in microtasks) or a socket. */
   readonly origin: 'process' | 'socket';
+  /** Where its wait is counted. @default the version's own numbers */
+  readonly counted?: RequestStats | undefined;
 }
 
 /** The outputs in the order of the job's `fetch`; the caller owns them. */

@@ -153,6 +153,7 @@ export class ModelVersion {
       delayAt: action === 'delay' ? timeoutAt : Number.POSITIVE_INFINITY,
       isAbandoned: request.isAbandoned,
       origin: request.origin,
+      counted: request.variantStats?.of(this.stats),
     };
     if (!rules.canMerge || checked.rows <= maxBatchSize) {
       return { fetch, result: cancellable(served.batcher.submit(job), request.signal) };

@@ -31,6 +31,19 @@ export class Histogram {
   }
 }
 
+/** A histogram of all samples of several with the same bounds. */
+export function sumOf(histograms: readonly Histogram[]): Histogram {
+  const sum = new Histogram(histograms[0]?.bounds ?? []);
+  for (const one of histograms) {
+    one.counts.forEach((count, index) => {
+      sum.counts[index]! += count;
+    });
+    sum.sum += one.sum;
+    sum.count += one.count;
+  }
+  return sum;
+}
+
 /** Upper bounds of the stage histograms, in seconds: 5 us to 10 s, three to a decade. */
 export const latencyBounds: readonly number[] = [
   5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1,

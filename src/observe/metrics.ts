@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { type Histogram, sumOf } from './histogram.js';
 import { head, labels, quoted, writeHistogram } from './metric-lines.js';
-import { type ModelStats, stages } from './model-stats.js';
+import { type ModelStats, type RequestStats, requestStages, stages } from './model-stats.js';
 import { type SplitMetrics, writeTraffic } from './traffic-metrics.js';
 
 /** One version's numbers at the time of a scrape. */
@@ -96,7 +97,9 @@ export class MetricsPage {
     this.#registry.clear();
   }
 
-  #writeRequests(lines: string[], { versions, refusals, queueBytes, slabBytes }: RuntimeMetrics): void {
+  #writeRequests(lines: string[], numbers: RuntimeMetrics): void {
+    const { versions, refusals, queueBytes, slabBytes } = numbers;
+    const shares = sharesOfVariants(numbers);
     head(
       lines,
       'onnx_serving_requests_total',
@@ -110,13 +113,10 @@ export class MetricsPage {
       );
     }
     for (const { model, version, stats } of versions) {
-      for (const [protocol, outcomes] of stats.requests) {
-        for (const [code, count] of outcomes) {
-          lines.push(
-            `onnx_serving_requests_total{${labels(model, version)},protocol="${protocol}",code="${code}"} ${count}`,
-          );
-        }
-      }
+      writeOutcomes(lines, labels(model, version), '', stats);
+    }
+    for (const { labelText, variantText, counted } of shares) {
+      writeOutcomes(lines, labelText, variantText, counted);
     }
     const used = versions.filter(({ stats }) => stats.stages.total.count > 0 || stats.executionCount > 0);
     head(lines, 'onnx_serving_stage_seconds', 'histogram', 'Time that requests spent in each stage.');
@@ -128,6 +128,16 @@ export class MetricsPage {
           'onnx_serving_stage_seconds',
           `${labels(model, version)},stage="${stage}"`,
           histogram,
+        );
+      }
+    }
+    for (const { labelText, variantText, counted } of shares) {
+      for (const stage of requestStages) {
+        writeHistogram(
+          lines,
+          'onnx_serving_stage_seconds',
+          `${labelText},stage="${stage}"${variantText}`,
+          counted.stages[stage],
         );
       }
     }
@@ -296,6 +306,60 @@ export class MetricsPage {
       this.#lastBusy.set(device, { busyMs, totalMs });
       const ratio = totalMs > last.totalMs ? (busyMs - last.busyMs) / (totalMs - last.totalMs) : 0;
       lines.push(`onnx_serving_worker_busy_ratio{device="${device}"} ${ratio}`);
+    }
+  }
+}
+
+/** What a variant got of a version's requests. */
+interface VariantShare {
+  readonly labelText: string;
+  readonly variantText: string;
+  readonly counted: RequestStats;
+}
+
+/** Public names may have variants of one tag for one version: those are one share, as no series may come twice. */
+function sharesOfVariants({ versions, traffic }: RuntimeMetrics): readonly VariantShare[] {
+  const variants = traffic.flatMap((split) => split.variants);
+  return versions.flatMap(({ model, version, stats }) => {
+    const byTag = new Map<string, RequestStats[]>();
+    for (const { tag, stats: ofVariant } of variants) {
+      const counted = ofVariant.find(stats);
+      if (counted) byTag.set(tag, [...(byTag.get(tag) ?? []), counted]);
+    }
+    return [...byTag].map(([tag, all]) => ({
+      labelText: labels(model, version),
+      variantText: `,variant="${tag}"`,
+      counted: all.length === 1 ? all[0]! : joined(all),
+    }));
+  });
+}
+
+function joined(all: readonly RequestStats[]): RequestStats {
+  const requests = new Map<string, Map<string, number>>();
+  for (const one of all) {
+    for (const [protocol, outcomes] of one.requests) {
+      const sums = requests.get(protocol) ?? new Map<string, number>();
+      requests.set(protocol, sums);
+      for (const [code, count] of outcomes) sums.set(code, (sums.get(code) ?? 0) + count);
+    }
+  }
+  const sum = (stage: (typeof requestStages)[number]): Histogram =>
+    sumOf(all.map(({ stages }) => stages[stage]));
+  const stages = { decode: sum('decode'), queue: sum('queue'), encode: sum('encode'), total: sum('total') };
+  return { requests, stages };
+}
+
+function writeOutcomes(
+  lines: string[],
+  labelText: string,
+  variantText: string,
+  { requests }: RequestStats,
+): void {
+  for (const [protocol, outcomes] of requests) {
+    for (const [code, count] of outcomes) {
+      lines.push(
+        `onnx_serving_requests_total{${labelText},protocol="${protocol}",code="${code}"${variantText}} ${count}`,
+      );
     }
   }
 }

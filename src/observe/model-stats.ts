@@ -6,6 +6,16 @@ export const stages = ['decode', 'queue', 'assemble', 'gather', 'compute', 'enco
 /** One stage of a request. */
 export type Stage = (typeof stages)[number];
 
+/** The stages that each request has for itself; the others are those of its batch. */
+export const requestStages = ['decode', 'queue', 'encode', 'total'] as const satisfies readonly Stage[];
+
+/** What is counted of each request: of all to a version, or of those that a variant got. */
+export interface RequestStats {
+  readonly stages: Readonly<Record<(typeof requestStages)[number], Histogram>>;
+  /** Requests by protocol, then by outcome: `ok` or an error code. */
+  readonly requests: Map<string, Map<string, number>>;
+}
+
 /** How often something happened and how long it took in all, as the statistics extension reports it. */
 export interface DurationCount {
   count: number;
@@ -25,8 +35,13 @@ function add(to: DurationCount, seconds: number, times = 1): void {
   to.ns += Math.round(seconds * 1e9) * times;
 }
 
-/** What one version has done since it was loaded. Written on the main thread only. */
-export class ModelStats {
+/**
+ * What one version has done since it was loaded. Written on the main thread only.
+ *
+ * `requests` and the stages of requests are without those that came through a variant, which counts them itself
+ * (`VariantStats`); everything else is of all.
+ */
+export class ModelStats implements RequestStats {
   readonly stages: Readonly<Record<Stage, Histogram>> = {
     decode: new Histogram(latencyBounds),
     queue: new Histogram(latencyBounds),
@@ -37,7 +52,6 @@ export class ModelStats {
     total: new Histogram(latencyBounds),
   };
   readonly batchRows = new Histogram(rowBounds);
-  /** Requests by protocol, then by outcome: `ok` or an error code. */
   readonly requests = new Map<string, Map<string, number>>();
   readonly success = zero();
   readonly fail = zero();
@@ -55,12 +69,23 @@ export class ModelStats {
   /** Unix time in ms of the last request; 0 before the first. */
   lastInferenceAt = 0;
 
-  /** Counts one answered request. `seconds` is from the decoded body to the result. */
-  recordRequest(protocol: string, outcome: string, seconds: number, now: number): void {
-    let byOutcome = this.requests.get(protocol);
+  /**
+   * Counts one answered request.
+   *
+   * @param seconds from the decoded body to the result
+   * @param counted takes it in the place of this version's own: that of the variant which got the request
+   */
+  recordRequest(
+    protocol: string,
+    outcome: string,
+    seconds: number,
+    now: number,
+    counted: RequestStats = this,
+  ): void {
+    let byOutcome = counted.requests.get(protocol);
     if (!byOutcome) {
       byOutcome = new Map();
-      this.requests.set(protocol, byOutcome);
+      counted.requests.set(protocol, byOutcome);
     }
     byOutcome.set(outcome, (byOutcome.get(outcome) ?? 0) + 1);
     add(outcome === 'ok' ? this.success : this.fail, seconds);
@@ -101,9 +126,9 @@ export class ModelStats {
     this.gatheredKeys.missing += missing;
   }
 
-  /** Records how long a request waited in the queue, in seconds. */
-  recordQueue(seconds: number): void {
-    this.stages.queue.record(seconds);
+  /** Records how long a request waited in the queue, in seconds; `counted` as for `recordRequest`. */
+  recordQueue(seconds: number, counted: RequestStats = this): void {
+    counted.stages.queue.record(seconds);
     add(this.queue, seconds);
   }
 }

@@ -1,6 +1,7 @@
 /** The metrics of public names, their variants and shadows. */
 import type { Histogram } from './histogram.js';
 import { head, quoted, writeHistogram } from './metric-lines.js';
+import type { VariantStats } from './variant-stats.js';
 
 /** A variant's numbers at the time of a scrape. */
 export interface VariantMetrics {
@@ -13,6 +14,8 @@ export interface VariantMetrics {
   readonly outcomes: ReadonlyMap<string, number>;
   readonly seconds: Histogram;
   readonly notReady: number;
+  /** Its part in the numbers of versions. */
+  readonly stats: VariantStats;
 }
 
 /** A shadow's numbers at the time of a scrape. */

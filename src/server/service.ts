@@ -2,6 +2,7 @@ import type { GuardSettings, SplitSettings, TrafficStep } from '../config/traffi
 import type { ErrorCode, ServingError } from '../errors.js';
 import type { VersionState } from '../lifecycle/version.js';
 import type { ModelStats } from '../observe/model-stats.js';
+import type { VariantStats } from '../observe/variant-stats.js';
 import type { Signature, Tensor } from '../tensor/tensor.js';
 
 /** A tensor under the name of an input or output. */
@@ -44,6 +45,8 @@ export interface InferCall {
   readonly decodeSeconds?: number | undefined;
   /** Absent: the request has no key, so that chance decides where variants are. */
   readonly routing?: RequestRouting | undefined;
+  /** Counts the request for the variant that it was given to; absent where its name is not split. */
+  readonly variantStats?: VariantStats | undefined;
 }
 
 /** An answered inference. The tensors are the caller's own. */

@@ -218,6 +218,7 @@ export class TrafficService implements SplitService {
         outcomes: variant.outcomes,
         seconds: variant.seconds,
         notReady: variant.notReady,
+        stats: variant.stats,
       })),
       shadows,
     }));
@@ -232,7 +233,14 @@ export class TrafficService implements SplitService {
       tag = variant.tag;
       let answer: InferAnswer;
       try {
-        answer = await this.#models.infer({ ...call, model: variant.target.model, version, label });
+        const { target, stats } = variant;
+        answer = await this.#models.infer({
+          ...call,
+          model: target.model,
+          version,
+          label,
+          variantStats: stats,
+        });
       } catch (error) {
         variant.recordFailure(clock.now(), errorToData(error).code);
         throw error;

@@ -1,5 +1,6 @@
 import type { VariantSettings } from '../config/traffic-settings.js';
 import { Histogram, latencyBounds } from '../observe/histogram.js';
+import { VariantStats } from '../observe/variant-stats.js';
 import { OutcomeWindow } from './outcome-window.js';
 import { hashText } from './sticky-key.js';
 import { targetOf, type VariantTarget } from './variant-target.js';
@@ -19,6 +20,8 @@ export class Variant {
   /** Of the requests that were answered. */
   readonly seconds = new Histogram(latencyBounds);
   readonly window: OutcomeWindow;
+  /** Its part in the numbers of the versions that it meant. */
+  readonly stats = new VariantStats();
   /** Requests that a guard counts, and those of them that failed. */
   requests = 0;
   errors = 0;

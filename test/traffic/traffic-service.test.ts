@@ -271,7 +271,61 @@ test('metrics name the variant', async () => {
   assert.match(text, /^onnx_serving_traffic_unkeyed_total\{model="public"\} [1-9]\d*$/m);
 });
 
+test('metrics of versions name the variant that their requests came through', async () => {
+  const text = await served.runtime.metrics();
+  const count = (model: string, code: string, variant: string): number => {
+    const labels = `model="${model}",version="1",protocol="http",code="${code}"${variant}`;
+    const line = text.split('\n').filter((one) => one.startsWith(`onnx_serving_requests_total{${labels}} `));
+    assert.equal(line.length, 1, labels);
+    return Number(line[0]!.split(' ')[1]);
+  };
+  const ofVariants = (name: string, tag: string): number =>
+    served.runtime.traffic.get(name).variants.find((variant) => variant.tag === tag)!.requests;
+  assert.equal(count('two', 'ok', ',variant="old"'), ofVariants('public', 'old'));
+  assert.equal(count('three', 'ok', ',variant="new"'), ofVariants('public', 'new'));
+  assert.equal(count('pair', 'SRV_BAD_SIGNATURE', ',variant="wrong"'), ofVariants('odd', 'wrong'));
+  // A request that named its version is no variant's.
+  assert.equal(count('two', 'ok', ''), 1);
+  for (const stage of ['decode', 'queue', 'encode', 'total']) {
+    const labels = `model="three",version="1",stage="${stage}",variant="new"`;
+    assert.match(text, new RegExp(`^onnx_serving_stage_seconds_count\\{${labels}\\} [1-9]`, 'm'));
+  }
+  assert.doesNotMatch(text, /stage="(assemble|gather|compute)",variant=/, 'a batch is of several');
+  const lines = text.split('\n').map((line) => line.split(' ')[0]!);
+  const series = lines.filter((line) => line.startsWith('onnx_serving_'));
+  assert.equal(new Set(series).size, series.length, 'no series comes twice');
+});
+
 const rows = { x: tensor('FP32', [1, 4], [1, 2, 3, 4]) };
+
+test('a variant is gone from the metrics of versions with its split, and with its version', async () => {
+  const only = (model: string): SplitSettings => ({ variants: [{ tag: 'only', model, weight: 1 }] });
+  const { runtime, close } = await openWith(
+    { two: scaleModel(2), three: scaleModel(3) },
+    { traffic: { a: only('two'), b: only('two'), c: only('three') } },
+  );
+  try {
+    const counts = async (): Promise<string[]> =>
+      [
+        ...(await runtime.metrics()).matchAll(
+          /^onnx_serving_requests_total\{model="(\w+)".*?(,variant=.*)?\} (\d+)$/gm,
+        ),
+      ]
+        .map(([, model, variant = '', count]) => `${model}${variant} ${count}`)
+        .toSorted();
+    for (const name of ['a', 'a', 'b', 'c', 'two']) await runtime.infer(name, rows);
+    // Variants of one tag for one version are one series.
+    assert.deepEqual(await counts(), ['three,variant="only" 1', 'two 1', 'two,variant="only" 3']);
+    await runtime.configureTraffic({ b: only('two'), c: only('three') });
+    assert.deepEqual(await counts(), ['three,variant="only" 1', 'two 1', 'two,variant="only" 1']);
+    await runtime.load('three');
+    assert.deepEqual(await counts(), ['two 1', 'two,variant="only" 1']);
+    await runtime.configureTraffic({});
+    assert.deepEqual(await counts(), ['two 1']);
+  } finally {
+    await close();
+  }
+});
 
 test('embedded: infer names the variant, a routing key sticks, and traffic is read and changed in process', async () => {
   const { runtime, close } = await openWith(
