@@ -222,7 +222,8 @@ export class Runtime {
       crashes: this.#crashes,
       closing: this.#stop.signal,
       isServing: () => this.#registry.hasReady,
-      onNote: ({ name, version }, note) => this.#logger.warn({ model: name, version }, note),
+      onNote: ({ name, version }, note, level = 'warn') =>
+        this.#logger[level]({ model: name, version }, note),
     });
     this.#monitors = new Monitors({
       logger: this.#logger,

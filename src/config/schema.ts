@@ -384,7 +384,7 @@ export const runtimeSchema = Type.Object(
       default: 'auto',
       group: 'Warm-up',
       description:
-        'Rows of further batches that a warm-up runs once, of rows of its requests: auto takes 1, 2, 4 and so on to max_batch_size, and the sizes of recorded traffic; all takes every size.',
+        'Rows of further batches that a warm-up runs once, of rows of its requests: auto takes 1, 2, 4 and so on to max_batch_size and the sizes of recorded traffic, then all others for which a quarter of a second is enough; all takes every size.',
     }),
     warmUpDownloadTimeoutMs: int(
       { minimum: 1, maximum: 2_147_483_647, default: 30_000 },

@@ -6,12 +6,22 @@ import { errorFromData, messageOf, ServingError } from '../errors.js';
 import type { Device, LoadMessage, LoadResult, Reply, RunMessage, RunResult } from './messages.js';
 import { atLowPriority } from './thread-priority.js';
 
-/** Runs batches on one instance before it takes those of callers. A rejection fails the load. */
+/** Runs a batch on the instance that is warmed up. */
+export type WarmUpRun = (message: RunMessage) => Promise<RunResult>;
+
+/**
+ * Runs batches on one instance before it takes those of callers. A rejection fails the load.
+ *
+ * @returns what is left to do; undefined when that is nothing
+ */
 export type WarmUp = (
-  run: (message: RunMessage) => Promise<RunResult>,
+  run: WarmUpRun,
   /** Whether runs get what others leave of the processor, unless their message says otherwise. */
   givesWay?: boolean,
-) => Promise<void>;
+) => Promise<WarmUpRest | undefined>;
+
+/** Batches of a warm-up between which those of callers may go: no instance has to stand still for all of them. */
+export type WarmUpRest = (run: WarmUpRun) => Promise<void>;
 
 /** How a version comes into a group. */
 export interface LoadOptions {
@@ -240,7 +250,7 @@ export class InstanceGroup {
   async #loadInPlace(wanted: Wanted): Promise<readonly number[]> {
     this.#wanted.set(wanted.message.versionId, wanted);
     const results = await Promise.allSettled(
-      this.#places().map((instance) => this.#exclusively(instance, () => this.#open(instance, wanted))),
+      this.#places().map((instance) => this.#openBetween(instance, wanted)),
     );
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
@@ -336,7 +346,7 @@ export class InstanceGroup {
     for (const { message, warmUp } of [...this.#wanted.values()]) {
       if (spare.loaded.has(message.versionId)) continue;
       try {
-        await this.#open(spare, { message: { ...message, lowPriority: true }, warmUp });
+        await this.#openWhole(spare, { message: { ...message, lowPriority: true }, warmUp });
       } catch (error) {
         if (message === wanted.message) throw error;
         return false;
@@ -352,14 +362,34 @@ export class InstanceGroup {
     }
   }
 
-  /** @returns ms */
-  async #open(instance: InstanceState, { message, warmUp }: Wanted): Promise<number> {
+  /** Opens a version on an instance that serves others: their batches go between the last ones of the warm-up. @returns ms */
+  async #openBetween(instance: InstanceState, wanted: Wanted): Promise<number> {
+    const { ms, rest } = await this.#exclusively(instance, () => this.#open(instance, wanted));
+    const startedAt = performance.now();
+    await rest?.((batch) => this.#exclusively(instance, () => this.#send<RunResult>(instance, 'run', batch)));
+    return ms + performance.now() - startedAt;
+  }
+
+  /** Opens a version on an instance that is held. */
+  async #openWhole(instance: InstanceState, wanted: Wanted): Promise<void> {
+    const { lowPriority = false } = wanted.message;
+    const { rest } = await this.#open(instance, wanted);
+    await rest?.((batch) => this.#send<RunResult>(instance, 'run', { lowPriority, ...batch }));
+  }
+
+  async #open(
+    instance: InstanceState,
+    { message, warmUp }: Wanted,
+  ): Promise<{ readonly ms: number; readonly rest: WarmUpRest | undefined }> {
     const { loadMs } = await this.#send<LoadResult>(instance, 'load', message);
     const startedAt = performance.now();
     const { lowPriority = false } = message;
-    await warmUp?.((batch) => this.#send<RunResult>(instance, 'run', { lowPriority, ...batch }), lowPriority);
+    const rest = await warmUp?.(
+      (batch) => this.#send<RunResult>(instance, 'run', { lowPriority, ...batch }),
+      lowPriority,
+    );
     instance.loaded.add(message.versionId);
-    return loadMs + performance.now() - startedAt;
+    return { ms: loadMs + performance.now() - startedAt, rest };
   }
 
   /** Hands a batch to the thread of an instance. The thread takes its tasks one after the other. */
@@ -451,7 +481,7 @@ export class InstanceGroup {
     for (const wanted of [...this.#wanted.values()]) {
       if (instance.turn !== turn || instance.workerId === undefined) return;
       try {
-        await this.#open(instance, wanted);
+        await this.#openWhole(instance, wanted);
       } catch (error) {
         failures.push(messageOf(error));
       }

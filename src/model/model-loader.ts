@@ -29,7 +29,7 @@ import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
 import { checkTritonTensors } from './triton-check.js';
-import { VersionWarmUp, type WarmUpReport } from './warm-up.js';
+import { VersionWarmUp, type WarmUpNote, type WarmUpReport } from './warm-up.js';
 import {
   batchSizesOf,
   type FoundRequests,
@@ -57,7 +57,7 @@ export interface ModelLoaderOptions {
   /** Whether requests are served now, so that an instance that stands still is noticed. */
   readonly isServing: () => boolean;
   /** Takes what operators should know of a version's warm-up. @default nobody is told */
-  readonly onNote?: (version: ModelVersion, note: string) => void;
+  readonly onNote?: (version: ModelVersion, ...note: Parameters<WarmUpNote>) => void;
 }
 
 // A load of a few milliseconds is over before a spare thread has the other models of the group.
@@ -94,6 +94,7 @@ interface WarmUpParts extends Pick<LoadParts, 'prepared' | 'recorded'> {
 /** Loads versions into the instances of their devices, and unloads them. */
 export class ModelLoader {
   readonly #options: ModelLoaderOptions;
+  #loading = 0;
 
   constructor(options: ModelLoaderOptions) {
     this.#options = options;
@@ -110,6 +111,7 @@ export class ModelLoader {
   async load(version: ModelVersion, before?: ModelVersion): Promise<void> {
     version.state = 'loading';
     version.error = undefined;
+    this.#loading += 1;
     try {
       await this.#load(version, before);
     } catch (error) {
@@ -120,6 +122,8 @@ export class ModelLoader {
       await version.taken?.release();
       version.fail(reason);
       throw reason;
+    } finally {
+      this.#loading -= 1;
     }
   }
 
@@ -345,12 +349,13 @@ export class ModelLoader {
       requests: recorded.requests,
       candidates: madeUpRequests(rules.signature, rules.anyRank, settings.embeddings ?? [], rules.canMerge),
       // A session that served others has run them.
-      batchSizes: isBatched ? batchSizesOf(batchSizes, maxBatchSize, wantedSizes, label) : [],
+      ...batchSizesOf(isBatched ? batchSizes : 'off', maxBatchSize, wantedSizes, label),
+      loadingNow: () => this.#loading,
       count: isWarmSession ? 1 : count,
       timeoutMs,
       ignoresFailures,
       signal: closing,
-      onNote: (note) => onNote?.(version, note),
+      onNote: (...note) => onNote?.(version, ...note),
     });
   }
 

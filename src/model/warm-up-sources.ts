@@ -135,8 +135,15 @@ function unreadable(label: string, error: unknown): ServingError {
   );
 }
 
+/** Rows of the batches that a warm-up runs beside its requests, ascending. */
+export interface WarmUpSizes {
+  readonly batchSizes: readonly number[];
+  /** Run after the others, as many as there is time for. */
+  readonly furtherSizes: readonly number[];
+}
+
 /**
- * The rows of the batches that a warm-up runs beside its requests, ascending.
+ * The sizes of the batches that a warm-up runs.
  *
  * @param usualSizes that traffic had, or that the model prefers
  * @throws SRV_BAD_CONFIG for a size that no batch may have
@@ -146,12 +153,15 @@ export function batchSizesOf(
   maxBatchSize: number,
   usualSizes: readonly number[],
   label: string,
-): readonly number[] {
-  if (wanted === 'off') return [];
-  if (wanted === 'all') return Array.from({ length: maxBatchSize }, (_, index) => index + 1);
+): WarmUpSizes {
+  const everySize = (): number[] => Array.from({ length: maxBatchSize }, (_, index) => index + 1);
+  if (wanted === 'off') return { batchSizes: [], furtherSizes: [] };
+  if (wanted === 'all') return { batchSizes: everySize(), furtherSizes: [] };
   if (wanted !== 'auto') {
     const beyond = wanted.find((size) => size > maxBatchSize);
-    if (beyond === undefined) return [...new Set(wanted)].toSorted((a, b) => a - b);
+    if (beyond === undefined) {
+      return { batchSizes: [...new Set(wanted)].toSorted((a, b) => a - b), furtherSizes: [] };
+    }
     throw new ServingError(
       'SRV_BAD_CONFIG',
       `the settings of ${label}: warm_up_batch_sizes has ${beyond}, but max_batch_size is ${maxBatchSize}`,
@@ -159,7 +169,10 @@ export function batchSizesOf(
   }
   const sizes = new Set([...usualSizes.filter((size) => size <= maxBatchSize), maxBatchSize]);
   for (let size = 1; size < maxBatchSize; size *= 2) sizes.add(size);
-  return [...sizes].toSorted((a, b) => a - b);
+  return {
+    batchSizes: [...sizes].toSorted((a, b) => a - b),
+    furtherSizes: everySize().filter((size) => !sizes.has(size)),
+  };
 }
 
 const freeSizes = [1, 2, 4, 8, 32, 128];

@@ -1,11 +1,12 @@
+// Longer than most files: requests, batches and what becomes of their failures share the runs and the report of one warm-up.
 /** Running a version on every instance before it is ready: recorded requests, then batches of every size. */
 import { assemble, layOut, type TargetRoom } from '../batching/batch.js';
 import type { Clock } from '../batching/clock.js';
 import type { BatchPart } from '../batching/padding.js';
 import { ReplyRoom } from '../batching/reply-room.js';
 import { errorFromData, errorToData, ServingError } from '../errors.js';
-import type { WarmUp } from '../instance/instance-group.js';
-import type { RunMessage, RunResult } from '../instance/messages.js';
+import type { WarmUp, WarmUpRest, WarmUpRun } from '../instance/instance-group.js';
+import type { RunResult } from '../instance/messages.js';
 import type { Slot, SlotAllocator } from '../instance/slab.js';
 import type { Signature } from '../tensor/tensor.js';
 import { detailsOf, placeText, tensorsOf, type WarmUpRequest } from '../warmup/request.js';
@@ -40,8 +41,12 @@ export interface VersionWarmUpOptions {
   readonly requests: readonly PlannedRequest[];
   /** Made-up requests, of which the first that the engine takes is run; used where there are no others. */
   readonly candidates: readonly PlannedRequest[];
-  /** Rows of the batches to run; empty where rows do not merge. */
+  /** Rows of the batches to run, ascending; empty where rows do not merge. */
   readonly batchSizes: readonly number[];
+  /** Of those that are run after them, as many as there is time for. */
+  readonly furtherSizes: readonly number[];
+  /** Versions that are being loaded now, this one included. */
+  readonly loadingNow: () => number;
   /** How often each request is run, unless it says so itself. */
   readonly count: number;
   /** For each request, in ms; 0: no limit. Batches of other sizes may take as long together. */
@@ -51,8 +56,11 @@ export interface VersionWarmUpOptions {
   /** Ends it between two runs. */
   readonly signal?: AbortSignal | undefined;
   /** Takes what is to be told of requests and batches that were left out or failed without harm. */
-  readonly onNote: (note: string) => void;
+  readonly onNote: WarmUpNote;
 }
+
+/** Takes what is to be told. @default level 'warn' */
+export type WarmUpNote = (note: string, level?: 'warn' | 'info') => void;
 
 /** What the warm-up of a version did. */
 export interface WarmUpReport {
@@ -94,6 +102,11 @@ const slotPauseMs = 1;
 const madeUpRequestsMs = 100;
 const madeUpBatchesMs = 1000;
 
+// A batch of every size is a comfort, which must not make loads long: least of all those behind others, which go from
+// one instance to the next with what is left of the processor. Versions that load at the same time share it.
+const furtherBatchesMs = 250;
+const givingWayBatchesMs = 100;
+
 /** The warm-up of one version, for each of its instances. */
 export class VersionWarmUp {
   readonly report: WarmUpReport;
@@ -103,6 +116,7 @@ export class VersionWarmUp {
   readonly #replyRoom: ReplyRoom;
   /** The candidate that the engine takes, once one was found. */
   #chosen: PlannedRun | undefined;
+  #hasToldSizes = false;
 
   /**
    * Checks the requests against the version's signature, as those of callers are.
@@ -129,7 +143,7 @@ export class VersionWarmUp {
     this.report = { requests, isRecorded: requests > 0, runs: 0, failed, ms: 0 };
   }
 
-  /** Batches that an instance runs, at most. */
+  /** Batches that an instance runs before others may go between, at most. */
   get plannedRuns(): number {
     const requests = this.#runs.reduce((sum, { count }) => sum + count, 0);
     return requests + this.#options.batchSizes.length + (this.#candidates[0]?.count ?? 0);
@@ -137,23 +151,30 @@ export class VersionWarmUp {
 
   /** Runs everything on one instance. */
   readonly warmUp: WarmUp = async (run, givesWay = false) => {
-    const { clock, batchSizes } = this.#options;
+    const { clock, batchSizes, furtherSizes } = this.#options;
     const startedAt = clock.now();
     await this.#runRequests(run, givesWay);
-    if (batchSizes.length > 0) await this.#runBatchSizes(run);
-    this.report.ms = Math.max(this.report.ms, clock.now() - startedAt);
+    const hasRoom = batchSizes.length > 0 && (await this.#runBatchSizes(run));
+    const tookMs = clock.now() - startedAt;
+    this.report.ms = Math.max(this.report.ms, tookMs);
+    return hasRoom && furtherSizes.length > 0 ? this.#furtherBatches(tookMs, givesWay) : undefined;
   };
 
   /** Runs the requests alone on the main thread, which takes no merged batches, and lets others in between. */
-  readonly warmUpMain: WarmUp = async (run) => {
-    const { clock } = this.#options;
-    await this.#runRequests(async (message) => {
-      await new Promise<void>((resolve) => clock.atTurnEnd(resolve));
-      return run(message);
-    });
+  readonly warmUpMain = async (run: WarmUpRun): Promise<void> => {
+    await this.#runRequests(this.#atTurnEnds(run));
   };
 
-  async #runRequests(run: (message: RunMessage) => Promise<RunResult>, givesWay = false): Promise<void> {
+  /** Lets what has come in meanwhile go before each run. */
+  #atTurnEnds(run: WarmUpRun): WarmUpRun {
+    const { clock } = this.#options;
+    return async (message) => {
+      await new Promise<void>((resolve) => clock.atTurnEnd(resolve));
+      return run(message);
+    };
+  }
+
+  async #runRequests(run: WarmUpRun, givesWay = false): Promise<void> {
     const { label, ignoresFailures, onNote, clock } = this.#options;
     const failing = new Set<PlannedRequest>();
     const startedAt = clock.now();
@@ -178,7 +199,7 @@ export class VersionWarmUp {
 
   /** The runs of requests; where there are none, those of a made-up one, and how often it was run to find it. */
   async #chosenRuns(
-    run: (message: RunMessage) => Promise<RunResult>,
+    run: WarmUpRun,
   ): Promise<{ readonly runs: readonly PlannedRun[]; readonly done: number }> {
     if (this.#runs.length > 0 || this.#chosen) {
       return { runs: this.#chosen ? [this.#chosen] : this.#runs, done: 0 };
@@ -196,27 +217,64 @@ export class VersionWarmUp {
     return { runs: [], done: 0 };
   }
 
-  /** A batch of each size, of rows of the requests. Callers are never failed by a batch that is: it would be halved. */
-  async #runBatchSizes(run: (message: RunMessage) => Promise<RunResult>): Promise<void> {
-    const { batchSizes, timeoutMs, clock, label, onNote } = this.#options;
-    const most = Math.max(...batchSizes);
-    const rows = mergeableRows(this.#chosen ? [this.#chosen] : this.#runs, most, this.#options.plan);
-    if (!rows) return;
-    const limit = Math.min(
-      timeoutMs || Number.POSITIVE_INFINITY,
-      this.#chosen ? madeUpBatchesMs : Number.POSITIVE_INFINITY,
-    );
+  /** @returns whether all of them were run */
+  async #runBatchSizes(run: WarmUpRun): Promise<boolean> {
+    const { batchSizes, label, onNote } = this.#options;
+    const limitMs = Math.min(this.#batchesMs, this.#chosen ? madeUpBatchesMs : Number.POSITIVE_INFINITY);
+    const { isWhole, before, spentMs } = await this.#runBatches(run, batchSizes, limitMs);
+    if (before !== undefined && !this.#chosen) {
+      onNote(
+        `the warm-up of ${label} ends before batches of ${before} rows: ${Math.round(spentMs)} ms were spent on smaller ones`,
+      );
+    }
+    return isWhole;
+  }
+
+  /** @param tookMs what everything before took */
+  #furtherBatches(tookMs: number, givesWay: boolean): WarmUpRest {
+    const { furtherSizes, label, onNote, clock, loadingNow } = this.#options;
+    return async (run) => {
+      const ownMs = (givesWay ? givingWayBatchesMs : furtherBatchesMs) / loadingNow();
+      const limitMs = Math.min(this.#batchesMs, ownMs);
+      const startedAt = clock.now();
+      const { before } = await this.#runBatches(this.#atTurnEnds(run), furtherSizes, limitMs);
+      this.report.ms = Math.max(this.report.ms, tookMs + clock.now() - startedAt);
+      if (before === undefined || this.#hasToldSizes) return;
+      this.#hasToldSizes = true;
+      const leftOut = furtherSizes.filter((size) => size >= before);
+      onNote(
+        `the warm-up of ${label} leaves out batches of ${rangesText(leftOut)} rows, which take more than ${Math.round(limitMs)} ms together ` +
+          '(warm_up_batch_sizes all runs them)',
+        'info',
+      );
+    };
+  }
+
+  /** How long batches of other sizes than the requests' may take together. */
+  get #batchesMs(): number {
+    return this.#options.timeoutMs || Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * A batch of each size, of rows of the requests. Callers are never failed by a batch that is: it would be halved, so
+   * it ends the others and is told.
+   *
+   * @param sizes ascending
+   * @returns whether all were run, and the size that there was no time for where that is why
+   */
+  async #runBatches(
+    run: WarmUpRun,
+    sizes: readonly number[],
+    limitMs: number,
+  ): Promise<{ readonly isWhole: boolean; readonly before?: number; readonly spentMs: number }> {
+    const { clock, label, onNote, plan } = this.#options;
     const startedAt = clock.now();
+    const rows = mergeableRows(this.#chosen ? [this.#chosen] : this.#runs, sizes.at(-1) ?? 0, plan);
+    if (!rows) return { isWhole: false, spentMs: 0 };
+    let spentMs = 0;
     let lastMs = 0;
-    for (const size of batchSizes) {
-      const spent = clock.now() - startedAt;
-      if (spent + lastMs >= limit) {
-        if (this.#chosen) return;
-        onNote(
-          `the warm-up of ${label} ends before batches of ${size} rows: ${Math.round(spent)} ms were spent on smaller ones`,
-        );
-        return;
-      }
+    for (const size of sizes) {
+      if (spentMs + lastMs >= limitMs) return { isWhole: false, before: size, spentMs };
       const parts = Array.from({ length: size }, (_, row) => rows.parts[row % rows.parts.length]!);
       try {
         await this.#runOnce(run, parts, rows.fetch, rows.request);
@@ -225,14 +283,16 @@ export class VersionWarmUp {
         onNote(
           `the warm-up of ${label} cannot run a batch of ${size} rows of ${placeText(rows.request.place)}: ${errorToData(error).message}`,
         );
-        return;
+        return { isWhole: false, spentMs };
       }
-      lastMs = clock.now() - startedAt - spent;
+      lastMs = clock.now() - startedAt - spentMs;
+      spentMs += lastMs;
     }
+    return { isWhole: true, spentMs };
   }
 
   async #runOnce(
-    run: (message: RunMessage) => Promise<RunResult>,
+    run: WarmUpRun,
     parts: readonly BatchPart[],
     fetch: readonly number[],
     request: PlannedRequest,
@@ -365,6 +425,17 @@ function mergeableRows(
     parts.push(...(part.rows === 1 ? [part] : splitRows(part.inputs, part.rows, 1, plan?.ragged)));
   }
   return { parts, fetch: most[0]!.fetch, request: most[0]!.request };
+}
+
+/** Ascending numbers in words: `3, 5 to 7`. */
+function rangesText(numbers: readonly number[]): string {
+  const ranges: { readonly from: number; to: number }[] = [];
+  for (const number of numbers) {
+    const last = ranges.at(-1);
+    if (last && number === last.to + 1) last.to = number;
+    else ranges.push({ from: number, to: number });
+  }
+  return ranges.map(({ from, to }) => (from === to ? `${from}` : `${from} to ${to}`)).join(', ');
 }
 
 function isFatal(error: unknown): boolean {

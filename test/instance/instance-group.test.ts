@@ -203,7 +203,7 @@ test('a version that is loaded behind the others holds no instance up, and comes
   const { group, events } = openGroup(t, 2);
   await group.load(loadOf(1));
   const warming: (() => void)[] = [];
-  const warmUp = (): Promise<void> => new Promise((resolve) => warming.push(resolve));
+  const warmUp = (): Promise<undefined> => new Promise((resolve) => warming.push(() => resolve(undefined)));
   const load = group.load(loadOf(2), { how: 'behind', warmUp });
   for (const place of [1, 2]) {
     await until(`the spare warms up for place ${place}`, () => warming.length === place);
@@ -286,6 +286,48 @@ test('every instance is warmed up before it takes a batch, the one in the place 
   }
 });
 
+test('batches of others go between those that a warm-up leaves to the end, and the load waits for all of them', async (t) => {
+  const { group, events } = openGroup(t, 1);
+  const first = new Gate();
+  const second = new Gate();
+  second.open();
+  let rests = 0;
+  const load = group.load(loadOf(1), {
+    warmUp: async () => async (run) => {
+      rests += 1;
+      await run(runOf(first.at));
+      await until('another batch is taken', () => !group.hasIdle);
+      await run(runOf(second.at));
+    },
+  });
+  await until('the first one runs', () => first.arrivals === 1);
+  assert.equal(group.hasIdle, false);
+  first.open();
+  await until('the instance is free between two', () => group.hasIdle);
+  const other = new Gate();
+  const between = group.run(runOf(other.at));
+  await until('the batch of others runs', () => other.arrivals === 1);
+  assert.equal(second.arrivals, 0, 'the second one waits its turn');
+  other.open();
+  await between;
+  await load;
+  assert.equal(second.arrivals, 1);
+  // What takes the place of a dead thread takes no batch before it has run everything.
+  await assert.rejects(group.run(runOf({ dies: true })), { code: 'SRV_WORKER_DIED' });
+  await until('the new thread has run the first one', () => first.arrivals === 2);
+  await until('it is all run', () => second.arrivals === 2 && events.length === 2);
+  assert.deepEqual([rests, events], [2, ['lost 0', 'replaced 0']]);
+});
+
+test('a batch that fails at the end of a warm-up fails the load', async (t) => {
+  const { group } = openGroup(t, 2);
+  for (const how of ['inPlace', 'behind'] as const) {
+    const warmUp = async () => () => Promise.reject(new Error('too cold'));
+    await assert.rejects(group.load(loadOf(1), { how, warmUp }), /too cold/);
+    assert.deepEqual(await loadedInAll(group), [[], []]);
+  }
+});
+
 test('a warm-up that fails is a load that fails', async (t) => {
   const { group } = openGroup(t, 2);
   for (const how of ['inPlace', 'behind'] as const) {
@@ -314,7 +356,7 @@ for (const [place, cardId, opened] of [
   test(`between loads the spare of ${place} keeps ${cardId === undefined ? 'what it has' : 'nothing'}`, async (t) => {
     const { group } = openGroup(t, 1, cardId);
     let times = 0;
-    const warmUp = async (): Promise<void> => {
+    const warmUp = async (): Promise<undefined> => {
       times += 1;
     };
     await group.load(loadOf(1), { warmUp });

@@ -4,7 +4,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { type Clock, systemClock } from '../../src/batching/clock.js';
 import type { RuntimeOptions } from '../../src/config/schema.js';
+import { batchSizesOf } from '../../src/model/warm-up-sources.js';
 import { WireWriter } from '../../src/protobuf-wire.js';
 import type { ModelStatus } from '../../src/server/service.js';
 import { tensor } from '../../src/tensor/tensor.js';
@@ -32,12 +34,16 @@ function filesIn(t: TestContext, files: Readonly<Record<string, string | Uint8Ar
   return directory;
 }
 
+/** A clock by which nothing takes any time: no size of a batch is left out for want of it. */
+const standing: Clock = { ...systemClock, now: () => 0 };
+
 async function statusOf(
   t: TestContext,
   model: ServedModel,
   options: RuntimeOptions = {},
+  clock: Clock = systemClock,
 ): Promise<ModelStatus> {
-  const opened = await openWith({ m: model }, { threads: 1, ...options });
+  const opened = await openWith({ m: model }, { threads: 1, ...options }, { clock });
   t.after(() => opened.close());
   return opened.runtime.listModels()[0]!;
 }
@@ -46,12 +52,25 @@ const body = (name: string, datatype: string, shape: readonly number[], data: un
   JSON.stringify({ inputs: [{ name, datatype, shape, data }], ...more });
 const row = body('x', 'FP32', [1, 4], [1, 2, 3, 4]);
 
-test('without requests a made-up one is run, and batches of every power of two', async (t) => {
-  const { warmUp } = await statusOf(t, scaleModel(), { maxBatchSize: 20 });
+test('without requests a made-up one is run, and a batch of every size', async (t) => {
+  const { warmUp } = await statusOf(t, scaleModel(), { maxBatchSize: 20 }, standing);
   assert.ok(warmUp);
-  // After the made-up request 1, 2, 4, 8, 16 and 20 rows follow.
-  assert.deepEqual({ ...warmUp, ms: 0 }, { requests: 1, isRecorded: false, runs: 5 + 6, failed: 0, ms: 0 });
-  assert.ok(warmUp.ms > 0);
+  assert.deepEqual({ ...warmUp, ms: 0 }, { requests: 1, isRecorded: false, runs: 5 + 20, failed: 0, ms: 0 });
+});
+
+test('every instance runs them, and one that loads beside traffic too', async (t) => {
+  const opened = await openWith({ m: scaleModel() }, { maxBatchSize: 6 }, { clock: standing });
+  t.after(() => opened.close());
+  const { runtime } = opened;
+  assert.equal(runtime.service.model('m').warmUp?.runs, 2 * (5 + 6));
+  placeModel(opened.repository, 'm', scaleModel(3));
+  await runtime.load('m');
+  assert.equal(runtime.service.model('m').warmUp?.runs, 2 * (5 + 6));
+});
+
+test('rows that do not merge have no sizes', async (t) => {
+  const { warmUp } = await statusOf(t, { model: scaleModel(), settings: { batching: 'off' } });
+  assert.equal(warmUp?.runs, 5);
 });
 
 test('recorded requests are run warm_up_count times on each instance', async (t) => {
@@ -236,9 +255,13 @@ test('a sample of traffic that does not fit any more is left out, and fails noth
 test('batches of the sizes that traffic had are run too', async (t) => {
   const sized = body('x', 'FP32', [1, 4], [1, 2, 3, 4], { parameters: { warm_up_batch_sizes: '3,5,200' } });
   const samples = filesIn(t, { 'm.recorded.bin': sized });
-  const { warmUp } = await statusOf(t, scaleModel(), { recordWarmupDir: samples, maxBatchSize: 8 });
-  // 1, 2, 3, 4, 5 and 8 rows.
-  assert.equal(warmUp?.runs, 5 + 6);
+  const options = { recordWarmupDir: samples, maxBatchSize: 8 };
+  const { warmUp } = await statusOf(t, scaleModel(), options, standing);
+  assert.equal(warmUp?.runs, 5 + 8);
+  assert.deepEqual(batchSizesOf('auto', 8, [3, 5, 200], 'm'), {
+    batchSizes: [1, 2, 3, 4, 5, 8],
+    furtherSizes: [6, 7],
+  });
 });
 
 test('a batch size beyond max_batch_size is a mistake of the settings', async (t) => {
@@ -287,13 +310,18 @@ for (const [what, stage] of Object.entries(stages)) {
         settings: { embeddings: [{ table, ids: 'ids', target: 'rows', ...stage }], batching: 'on' },
       },
       { maxBatchSize: 8 },
+      standing,
     );
-    assert.deepEqual([warmUp?.requests, warmUp?.runs, warmUp?.failed], [1, 5 + 4, 0], reason);
+    assert.deepEqual([warmUp?.requests, warmUp?.runs, warmUp?.failed], [1, 5 + 8, 0], reason);
   });
 }
 
 test("model_warmup of Triton's config.pbtxt is run, with its zero and random data and its files", async (t) => {
-  const opened = await openWith({ other: scaleModel() }, { modelControl: 'explicit', threads: 1 });
+  const opened = await openWith(
+    { other: scaleModel() },
+    { modelControl: 'explicit', threads: 1 },
+    { clock: standing },
+  );
   t.after(() => opened.close());
   const place = (name: string, warmUps: string, files: Readonly<Record<string, Buffer>> = {}): void => {
     const version = placeVersion(opened.repository, name, 1, pairModel());
@@ -322,10 +350,10 @@ test("model_warmup of Triton's config.pbtxt is run, with its zero and random dat
   );
   const { service } = opened.runtime;
   await service.loadModel('good');
-  // 4 runs of the first, 1 of the second, then 1, 2, 4 and 8 rows.
+  // 4 runs of the first, 1 of the second, then 1 to 8 rows.
   assert.deepEqual(
     { ...service.model('good').warmUp, ms: 0 },
-    { requests: 2, isRecorded: true, runs: 4 + 1 + 4, failed: 0, ms: 0 },
+    { requests: 2, isRecorded: true, runs: 4 + 1 + 8, failed: 0, ms: 0 },
   );
   place(
     'short',
