@@ -27,7 +27,10 @@ export interface Served extends OpenedRuntime {
   readonly url: string;
 }
 
-/** Opens a runtime on these models, with two threads and a cache that is removed at the end. */
+/**
+ * Opens a runtime on these models, with two threads and a cache that is removed at the end. Its warm-up runs requests
+ * alone, unless the options say otherwise: batches of every size are work that only tests of them need.
+ */
 export async function openWith(
   models: Readonly<Record<string, ServedModel>>,
   options: RuntimeOptions = {},
@@ -40,7 +43,13 @@ export async function openWith(
     else placeModel(repository, name, served);
   }
   const runtime = await openRuntime(
-    { modelRepository: repository, cacheDir: join(directory, 'cache'), threads: 2, ...options },
+    {
+      modelRepository: repository,
+      cacheDir: join(directory, 'cache'),
+      threads: 2,
+      warmUpBatchSizes: 'off',
+      ...options,
+    },
     dependencies,
   );
   return {

@@ -43,7 +43,11 @@ async function statusOf(
   options: RuntimeOptions = {},
   clock: Clock = systemClock,
 ): Promise<ModelStatus> {
-  const opened = await openWith({ m: model }, { threads: 1, ...options }, { clock });
+  const opened = await openWith(
+    { m: model },
+    { threads: 1, warmUpBatchSizes: 'auto', ...options },
+    { clock },
+  );
   t.after(() => opened.close());
   return opened.runtime.listModels()[0]!;
 }
@@ -59,7 +63,11 @@ test('without requests a made-up one is run, and a batch of every size', async (
 });
 
 test('every instance runs them, and one that loads beside traffic too', async (t) => {
-  const opened = await openWith({ m: scaleModel() }, { maxBatchSize: 6 }, { clock: standing });
+  const opened = await openWith(
+    { m: scaleModel() },
+    { maxBatchSize: 6, warmUpBatchSizes: 'auto' },
+    { clock: standing },
+  );
   t.after(() => opened.close());
   const { runtime } = opened;
   assert.equal(runtime.service.model('m').warmUp?.runs, 2 * (5 + 6));
@@ -319,7 +327,7 @@ for (const [what, stage] of Object.entries(stages)) {
 test("model_warmup of Triton's config.pbtxt is run, with its zero and random data and its files", async (t) => {
   const opened = await openWith(
     { other: scaleModel() },
-    { modelControl: 'explicit', threads: 1 },
+    { modelControl: 'explicit', threads: 1, warmUpBatchSizes: 'auto' },
     { clock: standing },
   );
   t.after(() => opened.close());
