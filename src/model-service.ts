@@ -12,6 +12,7 @@ import type {
   ModelView,
   NamedTensor,
   SampledTraffic,
+  SampleOptions,
 } from './server/service.js';
 import type { TrafficRecorder } from './warmup/traffic-recorder.js';
 
@@ -165,18 +166,25 @@ export class ModelService implements InferenceService {
 
   async sampleTraffic(
     model: string,
-    { count, ms, signal }: { readonly count: number; readonly ms?: number; readonly signal?: AbortSignal },
+    { count, ms, signal, keeps = false }: SampleOptions,
   ): Promise<SampledTraffic> {
     this.#requireControl();
     const { registry, recorder } = this.#options;
-    const { name } = registry.find(model, undefined);
-    if (ms !== undefined) return recorder.listen(name, { count, ms, signal });
-    const kept = recorder.sampleOf(name);
-    if (kept) return kept;
-    throw new ServingError(
-      'SRV_BAD_REQUEST',
-      `no sample of the requests of '${model}' is kept; start the server with --record_warmup N and send it requests, or ask for those to come (seconds)`,
-    );
+    const { name, entry } = registry.find(model, undefined);
+    const sample =
+      ms === undefined ? recorder.sampleOf(name) : await recorder.listen(name, { count, ms, signal });
+    if (!sample) {
+      throw new ServingError(
+        'SRV_BAD_REQUEST',
+        `no sample of the requests of '${model}' is kept; start the server with --record_warmup N and send it requests, or ask for those to come (seconds)`,
+      );
+    }
+    if (!keeps || sample.requests === 0 || signal?.aborted) return sample;
+    try {
+      return { ...sample, file: await recorder.keep(name, entry.directory, sample) };
+    } catch (error) {
+      return { ...sample, failure: errorToData(error).message };
+    }
   }
 
   recordRefusal(model: string, number: number | undefined, protocol: string, code: ErrorCode): void {

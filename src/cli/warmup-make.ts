@@ -42,7 +42,10 @@ export function registerWarmUpMake(warmUp: Command, stdout: Output = process.std
         'how long to take part in what comes (default: the sample that the server keeps, --record_warmup)',
       ).argParser(wholeNumber),
     )
-    .option('--out <file>', 'a .bin file (default: <model>.bin)')
+    .option(
+      '--out <file>',
+      "a .bin file on this machine (default: the server's own, beside the model, which the next version finds)",
+    )
     .action(async (flags: RecordFlags) => {
       stdout.write(await recordTraffic(flags));
     });
@@ -72,17 +75,47 @@ export function registerWarmUpMake(warmUp: Command, stdout: Output = process.std
     });
 }
 
-async function recordTraffic({ url, model, count, seconds, out }: RecordFlags): Promise<string> {
-  const file = out ?? `${model}.bin`;
+async function recordTraffic(flags: RecordFlags): Promise<string> {
+  const { url, model, out } = flags;
   const { formatOf } = await import('../warmup/read-requests.js');
-  if (formatOf(file) !== 'binary') {
-    throw new ServingError('SRV_BAD_CONFIG', `--out ${file}: recorded requests are written into .bin files`);
+  if (out !== undefined && formatOf(out) !== 'binary') {
+    throw new ServingError('SRV_BAD_CONFIG', `--out ${out}: recorded requests are written into .bin files`);
   }
+  const { headers, bytes } = await askForSample(flags);
+  const requests = Number(headers.get('warm-up-requests'));
+  if (requests === 0) {
+    throw new ServingError(
+      'SRV_IO',
+      `${url}: no request to '${model}' came, or none that fits into the sample; nothing was written`,
+    );
+  }
+  const what = `${requests} of ${headers.get('warm-up-seen')} requests, ${bytes.length} bytes`;
+  const kept = headers.get('warm-up-file');
+  if (kept !== null) {
+    return `${decodeURIComponent(kept)} of the server: ${what}, for the next version of ${model}\n`;
+  }
+  const { writeWhole } = await import('../warmup/write-requests.js');
+  const file = out ?? `${model.replaceAll('/', '_')}.bin`;
+  await writeWhole(file, bytes);
+  if (out !== undefined) return `${file}: ${what}\n`;
+  const reason = decodeURIComponent(headers.get('warm-up-failure') ?? 'it does not say why');
+  return `${file}: ${what}; it is here because the server cannot keep it beside the model: ${reason}\n`;
+}
+
+/** Asks a server for a sample, and to keep it where no file is named for it. */
+async function askForSample({
+  url,
+  model,
+  count,
+  seconds,
+  out,
+}: RecordFlags): Promise<{ readonly headers: Headers; readonly bytes: Buffer }> {
   const query = `count=${count}${seconds === undefined ? '' : `&seconds=${seconds}`}`;
   let reply: Response;
   let bytes: Buffer;
   try {
     reply = await fetch(`${url.replace(/\/$/, '')}/v2/models/${encodeURIComponent(model)}/warmup?${query}`, {
+      method: out === undefined ? 'POST' : 'GET',
       signal: AbortSignal.timeout((seconds ?? 0) * 1000 + spareMs),
     });
     bytes = Buffer.from(await reply.arrayBuffer());
@@ -90,22 +123,11 @@ async function recordTraffic({ url, model, count, seconds, out }: RecordFlags): 
     const reason = (cause as { cause?: unknown }).cause ?? cause;
     throw new ServingError('SRV_IO', `${url} cannot be asked: ${messageOf(reason)}`, { cause });
   }
-  if (reply.status !== 200)
-    throw new ServingError(
-      'SRV_IO',
-      `${url} answered ${reply.status}: ${bytes.toString('utf8').slice(0, 500)}`,
-    );
-  const requests = Number(reply.headers.get('warm-up-requests'));
-  const seen = reply.headers.get('warm-up-seen');
-  if (requests === 0) {
-    throw new ServingError(
-      'SRV_IO',
-      `${url}: no request to '${model}' came, or none that fits into the sample; nothing was written`,
-    );
-  }
-  const { writeWhole } = await import('../warmup/write-requests.js');
-  await writeWhole(file, bytes);
-  return `${file}: ${requests} of ${seen} requests, ${bytes.length} bytes\n`;
+  if (reply.status === 200) return { headers: reply.headers, bytes };
+  throw new ServingError(
+    'SRV_IO',
+    `${url} answered ${reply.status}: ${bytes.toString('utf8').slice(0, 500)}`,
+  );
 }
 
 async function fromFiles(files: readonly string[], { output }: MakeFlags): Promise<RequestToWrite[]> {

@@ -75,6 +75,14 @@ export interface WarmUpStatus {
   readonly ms: number;
 }
 
+/** Which sample of the requests of a model is wanted: see `InferenceService.sampleTraffic`. */
+export interface SampleOptions {
+  readonly count: number;
+  readonly ms?: number;
+  readonly signal?: AbortSignal;
+  readonly keeps?: boolean;
+}
+
 /** A sample of the requests of a model. */
 export interface SampledTraffic {
   /** Binary bodies, one behind the other; empty when there were no requests. */
@@ -82,6 +90,10 @@ export interface SampledTraffic {
   readonly requests: number;
   /** Requests that it was drawn from. */
   readonly seen: number;
+  /** Where it was kept for the next version; absent where that was not asked for or did not work, or it is empty. */
+  readonly file?: string;
+  /** Why it could not be kept. */
+  readonly failure?: string;
 }
 
 /** A variant whose target is ready. */
@@ -284,12 +296,10 @@ export interface InferenceService {
    *
    * @param options.count requests at most; without `ms` the sample is the one that is kept on disk
    * @param options.ms how long to take part in what comes; absent: what was kept so far (`record_warmup`)
+   * @param options.keeps writes it where the next version of the model finds it, in the place of what lies there
    * @throws SRV_MODEL_CONTROL_OFF, SRV_MODEL_NOT_FOUND; SRV_BAD_REQUEST when no sample is kept, or one is being drawn
    */
-  sampleTraffic(
-    model: string,
-    options: { readonly count: number; readonly ms?: number; readonly signal?: AbortSignal },
-  ): Promise<SampledTraffic>;
+  sampleTraffic(model: string, options: SampleOptions): Promise<SampledTraffic>;
   /** Counts a request that was refused before `infer` was reached. */
   recordRefusal(model: string, version: number | undefined, protocol: string, code: ErrorCode): void;
   /** All metrics in Prometheus' text format. */

@@ -142,6 +142,24 @@ export class TrafficRecorder {
     return recordedOf(sample, sizes);
   }
 
+  /**
+   * Writes a sample where the next version of the model finds it, in the place of what lies there. The one that is kept on
+   * disk anyway follows it at its next interval.
+   *
+   * @param directory of the model
+   * @returns the file
+   * @throws SRV_IO
+   */
+  async keep(model: string, directory: string, { bytes }: RecordedTraffic): Promise<string> {
+    const file = sampleFile(model, directory, this.#options.directory);
+    const written = this.#flushing.then(() => writeWhole(file, bytes));
+    this.#flushing = written.catch(() => undefined);
+    await written;
+    const kept = this.#kept.get(model);
+    if (kept) kept.isOwn = true;
+    return file;
+  }
+
   /** Ends what `listen` waits for. */
   drain(): void {
     for (const { end } of this.#listeners.values()) end();

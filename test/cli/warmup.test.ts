@@ -1,7 +1,7 @@
 /** `warmup make`, `show`, `verify` and `record` as people call them. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { tensor } from '../../src/tensor/tensor.js';
@@ -252,6 +252,23 @@ test('record writes what a server kept of its traffic, and verify and the next v
   assert.match(out, /^recorded\.bin: \d+ of \d+ requests, \d+ bytes\n$/);
   assert.match(await good('show', 'recorded.bin'), /batches of this traffic had 1.* rows/);
   await good('verify', 'recorded.bin', '--url', served.url, '--name', 'scale');
+  const beside = join(served.repository, 'scale', '.warmup', 'scale.recorded.bin');
+  const { body: sample } = await call(`${served.url}/v2/models/scale/warmup`);
+  const kept = await good('record', '--url', served.url, '--model', 'scale');
+  assert.match(kept, /^\S+ of the server: \d+ of \d+ requests, \d+ bytes, for the next version of scale\n$/);
+  assert.equal(kept.split(' ')[0], beside);
+  assert.deepEqual(readFileSync(beside), sample);
+  assert.equal(existsSync(at('scale.bin')), false);
+  // Where the server cannot write, the sample is not lost.
+  rmSync(join(beside, '..'), { recursive: true });
+  writeFileSync(join(beside, '..'), 'a file is in the way');
+  const here = await good('record', '--url', served.url, '--model', 'scale');
+  assert.match(
+    here,
+    /^scale\.bin: .* cannot keep it beside the model: .*scale\.recorded\.bin cannot be written: /,
+  );
+  assert.deepEqual(readFileSync(at('scale.bin')), sample);
+  rmSync(join(beside, '..'));
   await refused(
     1,
     /no sample of the requests of 'lookup' is kept/,

@@ -10,7 +10,7 @@ import { Reservoir } from '../../src/warmup/reservoir.js';
 import { sampleFile } from '../../src/warmup/sample-file.js';
 import { TrafficRecorder, type TrafficRecorderOptions } from '../../src/warmup/traffic-recorder.js';
 import type { RequestToWrite } from '../../src/warmup/write-requests.js';
-import { call, errorOf, json, jsonInput } from '../support/http-call.js';
+import { type Answer, call, errorOf, json, jsonInput } from '../support/http-call.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { openWith, serveModels } from '../support/served.js';
 import { makeDirectory, removeDirectory, scaleModel } from '../support/test-models.js';
@@ -246,12 +246,61 @@ test('the route gives the sample that is kept, or one of what comes', async (t) 
   assert.equal((await call(`${served.url}/v2/models/other/warmup`)).status, 404);
 });
 
+test('a sample is kept beside its model by POST, where the next load finds it', async (t) => {
+  const served = await serveModels(
+    { m: scaleModel(), alone: scaleModel() },
+    { runtime: { modelControl: 'explicit', threads: 1 } },
+  );
+  t.after(() => served.close());
+  const body = { inputs: [jsonInput('x', 'FP32', [1, 4], [1, 2, 3, 4])] };
+  const keep = async (model: string, sends: boolean): Promise<Answer> => {
+    let isDone = false;
+    const url = `${served.url}/v2/models/${model}/warmup?count=2&seconds=1`;
+    const kept = call(url, { method: 'POST' }).finally(() => (isDone = true));
+    await until('the recording has ended', async () => {
+      if (sends) await call(`${served.url}/v2/models/${model}/infer`, { body });
+      return isDone;
+    });
+    return kept;
+  };
+  const [kept, none] = await Promise.all([keep('m', true), keep('alone', false)]);
+  const file = sampleFile('m', join(served.repository, 'm'), undefined);
+  assert.equal(decodeURIComponent(String(kept.headers['warm-up-file'])), file);
+  assert.deepEqual(readFileSync(file), kept.body);
+  assert.deepEqual(
+    [none.status, none.headers['warm-up-requests'], none.headers['warm-up-file']],
+    [200, '0', undefined],
+  );
+  assert.equal(existsSync(join(served.repository, 'alone', '.warmup')), false, 'nothing came of it');
+  await served.runtime.load('m');
+  const { warmUp } = served.runtime.service.model('m');
+  assert.deepEqual([warmUp?.requests, warmUp?.isRecorded], [2, true]);
+  const bad = await call(`${served.url}/v2/models/m/warmup?path=/tmp/a.bin`, { method: 'POST' });
+  assert.match(errorOf(bad), /unknown parameter path/);
+});
+
+test('a sample that was asked for and the one that is kept are written one after the other', async (t) => {
+  const { recorder, directory, offer } = record(t);
+  offer(request(1, 2, 3, 4));
+  const sample = recorder.sampleOf('m')!;
+  const both = await Promise.all([recorder.keep('m', directory, sample), recorder.flush()]);
+  assert.equal(both[0], sampleFile('m', directory, undefined));
+  assert.deepEqual(readFileSync(both[0]), sample.bytes);
+  assert.deepEqual(readdirSync(join(directory, '.warmup')), ['m.recorded.bin']);
+  // It is of this process, so that what follows need not be full to take its place.
+  offer(request(5, 6, 7, 8));
+  await recorder.close();
+  assert.equal((await parseRequests('sample', readFileSync(both[0]), 'binary')).requests.length, 2);
+});
+
 test('requests of others are given to nobody where loading by request is off', async (t) => {
   const served = await serveModels(
     { m: scaleModel() },
     { runtime: { modelControl: 'none', recordWarmup: 3, threads: 1 } },
   );
   t.after(() => served.close());
-  const refused = await call(`${served.url}/v2/models/m/warmup`);
-  assert.equal(json<{ code: string }>(refused).code, 'SRV_MODEL_CONTROL_OFF');
+  for (const method of ['GET', 'POST']) {
+    const refused = await call(`${served.url}/v2/models/m/warmup`, { method });
+    assert.equal(json<{ code: string }>(refused).code, 'SRV_MODEL_CONTROL_OFF');
+  }
 });

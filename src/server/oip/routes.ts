@@ -44,7 +44,9 @@ export function addOipRoutes(
   for (const model of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     addModelRoutes(add, model, service);
   }
-  add('GET', '/v2/models/:model/warmup', (request, reply) => warmUpRoute(service, request, reply));
+  for (const method of ['GET', 'POST'] as const) {
+    add(method, '/v2/models/:model/warmup', (request, reply) => warmUpRoute(service, request, reply));
+  }
   addRepositoryRoutes(add, service);
 }
 

@@ -8,7 +8,10 @@ const maxCount = 10_000;
 // Clients give an answer up that does not begin for longer.
 const maxSeconds = 240;
 
-/** Answers `GET /v2/models/{model}/warmup`: a sample of its requests, as binary bodies one behind the other. */
+/**
+ * Answers `GET /v2/models/{model}/warmup`: a sample of its requests, as binary bodies one behind the other. `POST` keeps it
+ * beside the model too, for the warm-up of its next version, and says where or why not.
+ */
 export async function warmUpRoute(
   service: InferenceService,
   request: FastifyRequest,
@@ -26,16 +29,20 @@ export async function warmUpRoute(
   const { socket } = request.raw;
   const onClose = (): void => gone.abort();
   socket.once('close', onClose);
-  const { bytes, requests, seen } = await service
+  const { bytes, requests, seen, file, failure } = await service
     .sampleTraffic(model, {
       count,
       signal: gone.signal,
+      keeps: request.method === 'POST',
       ...(seconds === undefined ? {} : { ms: seconds * 1000 }),
     })
     .finally(() => socket.off('close', onClose));
   reply.header('content-type', 'application/octet-stream');
   reply.header('warm-up-requests', String(requests));
   reply.header('warm-up-seen', String(seen));
+  // Paths and messages may have characters that no header may.
+  if (file !== undefined) reply.header('warm-up-file', encodeURIComponent(file));
+  if (failure !== undefined) reply.header('warm-up-failure', encodeURIComponent(failure));
   return bytes;
 }
 
