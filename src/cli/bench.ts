@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import cliProgress from 'cli-progress';
 import { type Command, Option } from 'commander';
+import { isAddress } from '../config/place.js';
 import { ServingError } from '../errors.js';
 import { type BenchFlags, type BenchPlan, benchDefaults, benchPlan } from '../loadtest/bench-plan.js';
 import { compareReports } from '../loadtest/compare.js';
@@ -16,6 +17,7 @@ import type { ModelStatistics } from '../loadtest/server-statistics.js';
 import type { LoadTarget } from '../loadtest/target.js';
 import { comparisonText, reportText } from '../loadtest/text-table.js';
 import type { ModelStats } from '../observe/model-stats.js';
+import { requirePlace } from '../repository/layout.js';
 import type { TensorMap, TensorSpec } from '../tensor/tensor.js';
 
 /**
@@ -195,6 +197,7 @@ function meanRows(requests: readonly TensorMap[]): number {
 
 async function inProcessTarget(plan: BenchPlan): Promise<LoadTarget> {
   const recorded = plan.input === undefined ? undefined : await readRecordedRequests(plan.input);
+  if (!isAddress(plan.model)) await requirePlace(plan.model);
   // Not imported above: measuring a server needs no engine.
   const { openRuntime } = await import('../runtime.js');
   const name = 'bench';

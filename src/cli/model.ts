@@ -7,7 +7,7 @@ import { type OnnxConstantSummary, type OnnxSummary, readOnnxFile } from '../mod
 import { unpreparableReason, weightBytes } from '../model/prepared-forms.js';
 import type { PreparedModel, PrepareRequest } from '../model/prepared-model.js';
 import { explainForeignFormat } from '../repository/foreign-format.js';
-import { findAllModels, findModels, type ModelEntry } from '../repository/layout.js';
+import { findAllModels, findModels, type ModelEntry, requirePlace } from '../repository/layout.js';
 import { alignedText, durationText } from './table-text.js';
 
 const shownConstants = 10;
@@ -28,6 +28,7 @@ export async function inspectModel(path: string, options: { readonly json: boole
 
 /** The model file at a place: itself, or the wanted version in a directory. */
 export async function modelFileOf(path: string): Promise<string> {
+  await requirePlace(path);
   const isDirectory = await stat(path).then(
     (found) => found.isDirectory(),
     (cause: unknown) => {

@@ -48,7 +48,6 @@ async function runMonitor(
 ): Promise<boolean> {
   const surroundings = readSurroundings();
   const config = resolveMonitorConfig(monitorOptionsOf(flags, surroundings.env));
-  stdout.write(`${alignedText(shownOptions(config))}\n`);
   const format = flags.log_format as 'pretty' | 'json' | undefined;
   const log = openLog(
     resolveLogConfig({ level: config.debug ? 'debug' : 'info', format }, surroundings),
@@ -57,8 +56,10 @@ async function runMonitor(
   const meter = openFetchMeter(stderr);
   // Who asks for one look is told how it ended.
   const shown = { ...config, debug: config.debug || flags.once === true };
-  const monitor = new Monitor(shown, { logger: log.logger, ...(meter ? { onProgress: meter } : {}) });
   try {
+    // It refuses what the options alone do not show to be wrong, such as an address that is none.
+    const monitor = new Monitor(shown, { logger: log.logger, ...(meter ? { onProgress: meter } : {}) });
+    stdout.write(`${alignedText(shownOptions(config))}\n`);
     return await untilSignal(async (signal) => {
       if (flags.once === true) return ['installed', 'unchanged'].includes(await monitor.look(signal));
       await monitor.run(signal);

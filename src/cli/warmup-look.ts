@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import { isAddress } from '../config/place.js';
 import { errorToData, messageOf, ServingError } from '../errors.js';
+import { requirePlace } from '../repository/layout.js';
 import type { NamedTensor } from '../server/service.js';
 import type { Signature, Tensor, TensorSpec } from '../tensor/tensor.js';
 import { formatOf, readRequests } from '../warmup/read-requests.js';
@@ -139,6 +140,7 @@ async function verifyRequests(place: string, flags: VerifyFlags, stdout: Output)
 }
 
 async function withModel(path: string, use: (ask: Asker) => Promise<boolean>): Promise<boolean> {
+  if (!isAddress(path)) await requirePlace(path);
   const { openRuntime } = await import('../runtime.js');
   const runtime = await openRuntime({ models: [{ path }], threads: 1, warmUpCount: 0 });
   try {

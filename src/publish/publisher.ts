@@ -9,6 +9,7 @@ import { pause } from '../monitor/pause.js';
 import { type Logger, silentLogger } from '../observe/logger.js';
 import { endedBy } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
+import { requirePlace } from '../repository/layout.js';
 import { listVersions, manifestName } from '../sparse/manifest.js';
 import { openTarget } from './open-target.js';
 import {
@@ -91,6 +92,7 @@ export class Publisher {
    * @throws SRV_MODEL_NOT_FOUND, SRV_NOT_PUBLISHABLE, SRV_PUBLISH_CONFLICT, SRV_TABLE_CORRUPT and what the target throws
    */
   async publish(signal?: AbortSignal): Promise<Published> {
+    await requirePlace(this.#directory);
     const outcome = await this.#publish(await this.#find(), false, signal);
     // Only a look may find that there is nothing to do.
     return outcome!;

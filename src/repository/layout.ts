@@ -197,6 +197,19 @@ async function findChildren(directory: string, remote?: RemotePlaces): Promise<R
   return inOrder(children, (path) => findOrExplain(path, {}, remote));
 }
 
+/**
+ * Tells a path with nothing at it, which is no model, from one that cannot be read.
+ *
+ * @throws SRV_MODEL_NOT_FOUND
+ */
+export async function requirePlace(path: string): Promise<void> {
+  const place = resolve(path);
+  await stat(place).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'ENOENT' && cause.code !== 'ENOTDIR') return;
+    throw new ServingError('SRV_MODEL_NOT_FOUND', `There is nothing at ${place}.`, { cause });
+  });
+}
+
 /** The model at a place; one that cannot be found becomes an entry with its error. */
 export async function findOrExplain(
   path: string,

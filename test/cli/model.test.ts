@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -58,7 +58,15 @@ test('inspecting what is no ONNX model says what it is', async () => {
   await assert.rejects(inspectModel(join(directory, 'net.h5'), { json: false }), {
     code: 'SRV_FOREIGN_FORMAT',
   });
-  await assert.rejects(inspectModel(join(directory, 'absent.onnx'), { json: false }), { code: 'SRV_IO' });
+  for (const absent of ['absent.onnx', 'absent', 'empty.onnx/1']) {
+    await assert.rejects(inspectModel(join(directory, absent), { json: false }), {
+      code: 'SRV_MODEL_NOT_FOUND',
+      message: `There is nothing at ${join(directory, absent)}.`,
+    });
+  }
+  // What is there and cannot be read is another failure.
+  symlinkSync('loop', join(directory, 'loop'));
+  await assert.rejects(inspectModel(join(directory, 'loop'), { json: false }), { code: 'SRV_IO' });
 });
 
 class FakePrepareWorld implements PrepareWorld {

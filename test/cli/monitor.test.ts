@@ -78,6 +78,10 @@ describe('onnx-serving monitor', () => {
     const unknown = new ServerProcess(t, ['monitor', '--remote_pat', 'x']);
     assert.equal(await unknown.ended, 2);
     assert.match(unknown.err, /Did you mean --remote_path\?/);
+    const address = new ServerProcess(t, flags('--type', 'ftp', '--ftp_host', 'ftp://no host'));
+    assert.equal(await address.ended, 2);
+    assert.match(address.err, /Expected a host, ftp:\/\/host or ftps:\/\/host, got ftp:\/\/no host/);
+    assert.equal(address.out, '', 'no table of options that are refused');
   });
 });
 

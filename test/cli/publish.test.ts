@@ -33,6 +33,9 @@ test('publish tells what it sent, and its exit code what went wrong', async (t) 
   const none = await run(join(root, 'empty'), '--to', 'file', '--remote_path', store);
   assert.equal(none.code, 3);
   assert.match(none.err, /holds no model/);
+  const nothing = await run(join(root, 'nowhere'), '--to', 'file', '--remote_path', store);
+  assert.equal(nothing.code, 3);
+  assert.match(nothing.err, /There is nothing at .*nowhere\.$/m);
 });
 
 test('with --watch it goes on until it is asked to end', async (t) => {

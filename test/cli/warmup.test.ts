@@ -214,6 +214,7 @@ test('verify runs the requests on a model file and tells which fail', async () =
   assert.equal(failed.code, 1, failed.err);
   assert.match(failed.out, /^FAILED ids\.jsonl line 2: the engine refused these values/);
   assert.match(failed.out, /2 of 3 requests were answered/);
+  await refused(3, /There is nothing at .*nowhere\.$/m, 'verify', 'ids.jsonl', '--model', at('nowhere'));
   write('sound.jsonl', requests.split('\n')[0]!);
   assert.match(await good('verify', 'sound.jsonl', '--model', model), /^1 of 1 requests were answered/);
 });

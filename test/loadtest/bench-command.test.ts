@@ -51,6 +51,7 @@ test('bad flags are refused all at once, each by name', async () => {
 test('flags that contradict each other are refused', async () => {
   const url = ['--url', 'http://127.0.0.1:1', '--model', 'm'];
   await assert.rejects(bench(...url, '--in_process'), /either --url or --in_process/);
+  await assert.rejects(bench('--in_process', '--model', 'nowhere'), { code: 'SRV_MODEL_NOT_FOUND' });
   await assert.rejects(bench(...url, '--rate', '5', '--concurrency', '1'), /either --concurrency/);
   await assert.rejects(bench(...url, '--arrival', 'poisson'), /--arrival goes with --rate/);
   await assert.rejects(bench('--url', 'nowhere', '--model', 'm'), /--url nowhere: not a URL/);

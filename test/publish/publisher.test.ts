@@ -80,7 +80,9 @@ describe('what is published', () => {
     const empty = newPlace();
     mkdirSync(empty, { recursive: true });
     await assert.rejects(publishing(empty).publisher.publish(), failsWith('SRV_MODEL_NOT_FOUND', empty));
-    await assert.rejects(publishing(join(empty, 'none')).publisher.publish(), failsWith('SRV_IO', 'none'));
+    const { publisher } = publishing(join(empty, 'none'));
+    await assert.rejects(publisher.publish(), failsWith('SRV_MODEL_NOT_FOUND', 'none'));
+    assert.equal(await publisher.look(), 'failed', 'who goes on looking there is told');
     writeFileSync(join(empty, 'saved_model.pb'), 'x');
     await assert.rejects(publishing(empty).publisher.publish(), failsWith('SRV_FOREIGN_FORMAT'));
   });
