@@ -267,6 +267,7 @@ export class Runtime {
       logger: this.#logger,
       fingerprintOf: (entry: ModelEntry) => fingerprintOf(entry, stamps, stampRule(entry)),
       findEntries: (name) => this.#source.find(name),
+      onWanted: (name) => this.#source.watchAgain(name),
       keepPrevious: config.keepPrevious,
       order: config.reload,
       retries: config.fileSystemPollWaitSeconds > 0,
@@ -291,6 +292,7 @@ export class Runtime {
       pollMs: Math.min(config.fileSystemPollWaitSeconds, config.reloadIntervalS) * 1000,
       settleMs,
       stampRule,
+      asWanted: (name, entries) => this.#lifecycle.asWanted(name, entries),
       announce: (name, entries) => {
         const followed = this.#lifecycle.announce(name, entries);
         if (!this.#isStarted) this.#atStart.push(followed);

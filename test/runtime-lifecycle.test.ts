@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { RuntimeOptions } from '../src/config/schema.js';
 import type { ServingError } from '../src/errors.js';
@@ -13,7 +13,14 @@ import type { ModelStatus } from '../src/server/service.js';
 import { tensor } from '../src/tensor/tensor.js';
 import { concatModel, countedRows, makeTable, rowOf } from './support/embedding-models.js';
 import { type OpenedRuntime, openWith, type ServedModel } from './support/served.js';
-import { placeModel, placeVersion, scaleModel, slowModel } from './support/test-models.js';
+import {
+  makeDirectory,
+  placeModel,
+  placeVersion,
+  removeDirectory,
+  scaleModel,
+  slowModel,
+} from './support/test-models.js';
 import { until } from './support/until.js';
 
 interface Opened extends OpenedRuntime {
@@ -319,6 +326,72 @@ test('a load may ask for other versions than the files do, until the next load',
   assert.deepEqual(ready(), [3, 4]);
   await runtime.load('m');
   assert.deepEqual(ready(), [4]);
+});
+
+test('what a load wants is followed like what the files want: versions, their content, tables', async (t) => {
+  const stateFile = join(makeDirectory('state'), 'state.json');
+  t.after(() => removeDirectory(dirname(stateFile)));
+  const opened = await open(t, undefined, { stateFile });
+  const { repository, directory } = opened;
+  for (const version of [1, 2]) publish(repository, 'm', version, scale(version));
+  await until('the newest is served', async () => (await opened.factor('m').catch(() => 0)) === 2);
+  await opened.runtime.load('m', { config: { version_policy: { specific: [1, 5] } } });
+  assert.equal(await opened.factor('m'), 1);
+  const replace = (version: number, factor: number): void => {
+    const staged = join(directory, 'staged.onnx');
+    writeFileSync(staged, scale(factor));
+    renameSync(staged, join(repository, 'm', String(version), 'model.onnx'));
+  };
+  replace(1, 11);
+  await until('the new content of version 1 is served', async () => (await opened.factor('m')) === 11);
+  publish(repository, 'm', 5, scale(5));
+  await until('the version that was still to come is served', async () => (await opened.factor('m')) === 5);
+  replace(5, 55);
+  await until('its new content is served', async () => (await opened.factor('m')) === 55);
+
+  const dim = 2;
+  const [table, other] = [join(directory, 'table'), join(directory, 'other')];
+  for (const one of [table, other]) await makeTable(one, countedRows(10, dim));
+  const stage = (one: string) => [{ table: one, ids: 'ids', target: 'rows' }];
+  placeModel(repository, 'ctr', concatModel(dim), { embeddings: stage(table) });
+  const first = async ({ runtime }: OpenedRuntime): Promise<number> => {
+    const inputs = { dense: tensor('FP32', [1, 2], [0, 0]), ids: tensor('INT64', [1], [3n]) };
+    return Number((await runtime.infer('ctr', inputs)).outputs.y!.data[0]);
+  };
+  await until('it is served', async () => (await first(opened).catch(() => 0)) === 3);
+  await opened.runtime.load('ctr', { config: { embeddings: stage(other) } });
+  await makeTable(other, { 3: rowOf(103, dim) }, { mode: 'delta' });
+  await until('the delta of its table is used', async () => (await first(opened)) === 103);
+
+  // What is asked for outlives a restart, and so does looking after it.
+  await opened.runtime.close();
+  const again = await open(t, {}, { modelRepository: repository, stateFile });
+  assert.deepEqual([await again.factor('m', 1), await again.factor('m', 5)], [11, 55]);
+  replace(1, 12);
+  await until('the next content is served', async () => (await again.factor('m', 1)) === 12);
+  await makeTable(other, { 3: rowOf(203, dim) }, { mode: 'delta' });
+  await until('the next delta is used', async () => (await first(again)) === 203);
+  // Without settings of a load, the files' own hold, and are looked after again.
+  await again.runtime.load('ctr');
+  await makeTable(table, { 3: rowOf(303, dim) }, { mode: 'delta' });
+  await until('the delta of the first table is used', async () => (await first(again)) === 303);
+});
+
+test('a version that a load alone wants is not taken before its files have been left alone', async (t) => {
+  const { repository, runtime, factor } = await open(t);
+  publish(repository, 'm', 9, scale(9));
+  await until('the newest is served', async () => (await factor('m').catch(() => 0)) === 9);
+  await runtime.load('m', { config: { version_policy: { specific: [3, 9] } } });
+  const file = join(repository, 'm/3/model.onnx');
+  mkdirSync(join(repository, 'm/3'));
+  const bytes = scale(3);
+  for (let end = 0; end < bytes.length; end += 16) {
+    writeFileSync(file, bytes.subarray(0, end));
+    await new Promise((resume) => setTimeout(resume, 20));
+  }
+  writeFileSync(file, bytes);
+  await until('it is served', async () => (await factor('m', 3).catch(() => 0)) === 3);
+  assert.match(await runtime.metrics(), /onnx_serving_loads_total\{result="failed"\} 0/);
 });
 
 test('with resource_first the old version makes room before the new one is loaded', async (t) => {

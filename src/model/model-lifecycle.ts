@@ -35,6 +35,8 @@ export interface ModelLifecycleOptions {
   readonly fingerprintOf: (entry: ModelEntry) => Promise<Fingerprint>;
   /** Looks a model up in the configured places again. */
   readonly findEntries: (name: string) => Promise<readonly RepositoryEntry[]>;
+  /** A load by request may want other versions and tables of a model than before (`asWanted`). */
+  readonly onWanted: (name: string) => void;
   /** Versions that stay loaded behind the one that is served, for a rollback, of models that do not say so themselves. */
   readonly keepPrevious: number;
   /** Whether an old version serves until the new one is ready, or makes room for it first; a model's own wins too. */
@@ -220,6 +222,8 @@ export class ModelLifecycle {
       if (override) this.#requested.overrides.set(name, override);
       else this.#requested.overrides.delete(name);
       this.#requested.keep();
+      // Before they are looked at: what changes from now on is noticed.
+      this.#options.onWanted(name);
       await this.#follow(name, true);
       this.#requested.noteLoaded(name);
     });
@@ -448,10 +452,11 @@ export class ModelLifecycle {
   /** What the source said last, as the last load by request wants it. */
   #entriesOf(name: string): readonly RepositoryEntry[] | undefined {
     const entries = this.#announced.get(name);
-    return entries && this.#asWanted(name, entries);
+    return entries && this.asWanted(name, entries);
   }
 
-  #asWanted(name: string, entries: readonly RepositoryEntry[]): readonly RepositoryEntry[] {
+  /** Entries of a model as the last load by request wants them. */
+  asWanted(name: string, entries: readonly RepositoryEntry[]): readonly RepositoryEntry[] {
     const override = this.#requested.overrides.get(name);
     return override ? withOverride(entries, override) : entries;
   }
@@ -602,7 +607,7 @@ export class ModelLifecycle {
     rejected: ReadonlySet<string>,
   ): Promise<ModelVersion> {
     const lowest = Math.min(...current.map(({ version }) => version));
-    const older = this.#asWanted(name, await this.#options.findEntries(name))
+    const older = this.asWanted(name, await this.#options.findEntries(name))
       .filter((entry) => entry.error === undefined)
       .filter(({ version }) => version < lowest)
       .toSorted((a, b) => b.version - a.version);

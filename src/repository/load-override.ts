@@ -34,7 +34,7 @@ export function readLoadOverride(text: string, model: string): LoadOverride {
   if (settings.reloadableMeta !== undefined || settings.reloadableType !== undefined) {
     throw new ServingError(
       'SRV_BAD_CONFIG',
-      `${source}: reloadable_meta and reloadable_type belong into model.json: a load does not change what is watched`,
+      `${source}: reloadable_meta and reloadable_type belong into model.json: a load does not change which stamp is watched`,
     );
   }
   const reason = tritonConfig && unsupportedReason(tritonConfig);

@@ -49,6 +49,8 @@ export interface ModelSourceOptions {
   readonly settleMs: number;
   /** The stamp file of a model. */
   readonly stampRule: (entry: ModelEntry) => StampRule;
+  /** The entries of a model as a load by request wants them, where one said something else than its files. */
+  readonly asWanted: (name: string, entries: readonly RepositoryEntry[]) => readonly RepositoryEntry[];
   /**
    * What there is of a model now; undefined when its place is gone. Called for every model at the start, and for each
    * of which something has changed.
@@ -161,6 +163,13 @@ export class ModelSource {
     if (this.#places.has(path)) void this.#lookInto(path);
     else if (modelRepository !== undefined && dirname(path) === resolve(modelRepository)) {
       void this.#lookForPlaces(modelRepository);
+    }
+  }
+
+  /** Watches what is wanted of a model now: a load by request may want other versions and tables than its files. */
+  watchAgain(name: string): void {
+    for (const [path, { entries }] of this.#places) {
+      if (namesOf(entries).has(name)) this.#watchPlace(path, entries);
     }
   }
 
@@ -299,7 +308,7 @@ export class ModelSource {
   /** How long to wait until the newest of the versions that are wanted has been left alone for long enough; 0 for now. */
   async #restlessMs(entries: readonly RepositoryEntry[]): Promise<number> {
     let waitMs = 0;
-    for (const entry of entries) {
+    for (const entry of this.#asWanted(entries)) {
       const directory = entry.error === undefined ? dirname(entry.modelFile) : undefined;
       const isVersion = directory !== undefined && directory !== entry.directory;
       if (!isVersion || entry.error !== undefined || !entry.wanted) continue;
@@ -330,6 +339,11 @@ export class ModelSource {
     return undefined;
   }
 
+  /** Of one place, which may be served under several names. */
+  #asWanted(entries: readonly RepositoryEntry[]): readonly RepositoryEntry[] {
+    return [...namesOf(entries)].flatMap((name) => this.#options.asWanted(name, ofName(entries, name)));
+  }
+
   #watchPlace(place: string, entries: readonly RepositoryEntry[]): void {
     const path = resolve(place);
     const paths = new Set<string>();
@@ -337,7 +351,7 @@ export class ModelSource {
       paths.add(path);
       for (const file of settingsFilesIn(path)) paths.add(file);
     }
-    for (const entry of entries) {
+    for (const entry of this.#asWanted(entries)) {
       if (entry.error !== undefined) {
         // What is broken may be half there.
         if (entry.version !== undefined) paths.add(join(entry.directory, String(entry.version)));

@@ -102,7 +102,7 @@ for (const [what, text, code, message] of [
     'what is watched',
     '{"reloadable_type": "md5sum"}',
     'SRV_BAD_CONFIG',
-    /belong into model.json: a load does not change what is watched/,
+    /belong into model.json: a load does not change which stamp is watched/,
   ],
   ['no object', '[1]', 'SRV_BAD_CONFIG', /does not hold a JSON object/],
   ['another name', '{"name": "x"}', 'SRV_BAD_CONFIG', /name: expected "ranker" or none, got "x"/],
