@@ -15,9 +15,10 @@ import type {
   TrafficStatus,
 } from '../server/service.js';
 import { ShadowLane } from './shadow-lane.js';
-import { Split } from './split.js';
+import { type Choice, Split } from './split.js';
 import { readChange } from './traffic-change.js';
 import { readSaved, statePart } from './traffic-state.js';
+import type { Variant } from './variant.js';
 import { VariantAnswer, withVariant } from './variant-answer.js';
 import { targetOf, type VariantTargets } from './variant-target.js';
 
@@ -224,38 +225,63 @@ export class TrafficService implements SplitService {
     }));
   }
 
-  async #inferVariant({ split, shadows }: PublicName, call: InferCall): Promise<InferAnswer> {
-    const { clock } = this.#options;
-    const startedAt = clock.now();
-    let tag: string | undefined;
+  async #inferVariant(name: PublicName, call: InferCall): Promise<InferAnswer> {
+    const startedAt = this.#options.clock.now();
+    let choice: Choice;
     try {
-      const { variant, version, label, isWaking } = split.choose(call.routing);
-      tag = variant.tag;
-      let answer: InferAnswer;
-      try {
-        const { target, stats } = variant;
-        answer = await this.#models.infer({
-          ...call,
-          model: target.model,
-          version,
-          label,
-          variantStats: stats,
-        });
-      } catch (error) {
-        variant.recordFailure(clock.now(), errorToData(error).code);
-        throw error;
-      }
-      const now = clock.now();
-      const seconds = (now - startedAt) / 1000;
-      variant.recordAnswer(now, seconds, isWaking);
-      for (const lane of shadows) lane.offer(call, answer.outputs, seconds);
-      return new VariantAnswer(answer, split.name, tag);
+      choice = name.split.choose(call.routing);
     } catch (error) {
-      if (tag === undefined) {
-        this.#models.recordRefusal('', undefined, call.protocol, errorToData(error).code);
-        throw error;
+      this.#models.recordRefusal('', undefined, call.protocol, errorToData(error).code);
+      throw error;
+    }
+    const tried = new Set<Variant>();
+    for (;;) {
+      try {
+        return await this.#inferChoice(name, call, choice, startedAt);
+      } catch (error) {
+        tried.add(choice.variant);
+        const other = this.#instead(choice, name.split, call);
+        if (!other || tried.has(other.variant)) throw withVariant(error, choice.variant.tag);
+        choice = other;
       }
-      throw withVariant(error, tag);
+    }
+  }
+
+  async #inferChoice(
+    { split, shadows }: PublicName,
+    call: InferCall,
+    { variant, version, label, isWaking }: Choice,
+    startedAt: number,
+  ): Promise<InferAnswer> {
+    const { clock } = this.#options;
+    const { target, stats } = variant;
+    let answer: InferAnswer;
+    try {
+      answer = await this.#models.infer({
+        ...call,
+        model: target.model,
+        version,
+        label,
+        variantStats: stats,
+      });
+    } catch (error) {
+      variant.recordFailure(clock.now(), errorToData(error).code);
+      throw error;
+    }
+    const now = clock.now();
+    const seconds = (now - startedAt) / 1000;
+    variant.recordAnswer(now, seconds, isWaking);
+    for (const lane of shadows) lane.offer(call, answer.outputs, seconds);
+    return new VariantAnswer(answer, split.name, variant.tag);
+  }
+
+  /** Who answers in the place of a variant whose model could not be loaded for the request; undefined for nobody. */
+  #instead({ variant, isWaking }: Choice, split: Split, call: InferCall): Choice | undefined {
+    if (!isWaking || this.#options.targets.readyVersion(variant.target) !== undefined) return undefined;
+    try {
+      return split.choose(call.routing);
+    } catch {
+      return undefined;
     }
   }
 
