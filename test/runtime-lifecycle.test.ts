@@ -417,6 +417,21 @@ test('with resource_first versions that stay wanted are not unloaded for another
   assert.match(await runtime.metrics(), /onnx_serving_unloads_total 0/);
 });
 
+test('settings in a version directory come and go with their version', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  const staged = join(repository, '.next');
+  mkdirSync(staged);
+  writeFileSync(join(staged, 'model.onnx'), scale(2));
+  writeFileSync(join(staged, 'model.json'), '{"max_batch_size": 3}');
+  renameSync(staged, join(repository, 'm/2'));
+  await until('the next one is served', async () => (await factor('m')) === 2);
+  assert.equal(runtime.service.model('m').maxBatchSize, 3);
+  assert.equal(await runtime.rollback('m'), 1);
+  assert.notEqual(runtime.service.model('m').maxBatchSize, 3);
+});
+
 test('with resource_first the old version comes back where the new one cannot be served', async (t) => {
   const { repository, factor, statusOf, runtime } = await open(t);
   for (const name of ['once', 'twice']) publish(repository, name, 1, scale(1));

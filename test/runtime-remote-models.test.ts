@@ -86,7 +86,8 @@ test('a directory at an address is fetched when the stamp in it says so, under t
   const store = join(directory, 'store/click');
   const publish = (version: number): void => {
     mkdirSync(store, { recursive: true });
-    cpSync(placeModel(join(directory, 'made'), 'm', scaleModel(version)), store, { recursive: true });
+    const made = placeModel(join(directory, 'made'), 'm', scaleModel(version), { max_batch_size: version });
+    cpSync(made, store, { recursive: true });
     writeFileSync(join(store, 'fluid_time_file'), String(version));
   };
   publish(5);
@@ -99,8 +100,10 @@ test('a directory at an address is fetched when the stamp in it says so, under t
   });
   t.after(() => runtime.close());
   assert.equal(await factor(runtime, 'ctr'), 5);
+  assert.equal(runtime.service.model('ctr').maxBatchSize, 5, 'its settings came with it');
   publish(6);
   await until('the new one answers', async () => (await factor(runtime, 'ctr')) === 6);
+  assert.equal(runtime.service.model('ctr').maxBatchSize, 6);
 });
 
 test('an address without a model is told, and one that is none stops the start', async (t) => {

@@ -112,6 +112,10 @@ export function modelJsonPage(): string {
     "model alone. All keys are optional; an absent one means the server's setting of the same name. Where Triton's",
     '`config.pbtxt` or a Paddle Serving `serving_server_conf.prototxt` lies there too, `model.json` wins key by key.',
     '',
+    'A `model.json` in a version directory holds settings of that version, and wins key by key over the one beside: so a publisher',
+    'changes model and settings in one step. What is of the model with all its versions (`name`, `version_policy`, `labels`,',
+    '`reloadable_meta`, `reloadable_type`) is ignored there, and the log says so.',
+    '',
     '| key | takes | when absent | meaning |',
     '|---|---|---|---|',
   ];

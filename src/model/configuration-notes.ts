@@ -14,7 +14,8 @@ export function noteConfiguration(
   // A model whose directory cannot be read for a moment keeps its labels.
   if (!entry) return;
   registry.configureLabels(name, entry.labels ?? {});
-  for (const notice of entry.notices ?? []) logger.warn({ model: name }, notice);
+  const wanted = entries.flatMap((one) => (one.error === undefined && one.wanted ? (one.notices ?? []) : []));
+  for (const notice of new Set([...(entry.notices ?? []), ...wanted])) logger.warn({ model: name }, notice);
 }
 
 /** Logs the labels that a model's configuration gives to versions which are not ready, after they were loaded. */

@@ -7,8 +7,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { type ModelSettings, readModelSettings } from '../config/model-settings.js';
-import { isAddress } from '../config/place.js';
-import type { ModelOption } from '../config/schema.js';
+import { isAddress, placeIn } from '../config/place.js';
+import { type ModelOption, snakeCase } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import { explainForeignFormat } from './foreign-format.js';
 import { readModelsConfig } from './models-config.js';
@@ -264,7 +264,10 @@ async function findBareFile(file: string, options: PlaceOptions): Promise<Reposi
   const beside = await readSettingsBeside(directory, await listDirectory(directory));
   return [
     {
-      ...sharedParts(directory, beside, options, nameOfPlace(file)),
+      ...withOwnParts(
+        sharedParts(directory, beside, options, nameOfPlace(file)),
+        version === undefined ? {} : await ownPartsOf(parent, await listDirectory(parent)),
+      ),
       version: version ?? 1,
       modelFile: file,
       origin: beside.origin ?? (version === undefined ? 'file' : 'versions'),
@@ -301,10 +304,18 @@ async function findInDirectory(directory: string, options: PlaceOptions): Promis
     shared.policy,
   );
   return [...versions, ...missingVersions(directory, versions, shared.policy)].map(
-    (found): RepositoryEntry =>
-      found.error === undefined
-        ? { ...shared, ...found, origin: beside.origin ?? 'versions', wanted: wanted.has(found.version) }
-        : { name, directory, ...found },
+    (found): RepositoryEntry => {
+      if (found.error !== undefined) return { name, directory, ...found };
+      const { version, modelFile, own } = found;
+      const parts = withOwnParts(shared, own);
+      return {
+        ...parts,
+        version,
+        modelFile,
+        origin: beside.origin ?? 'versions',
+        wanted: wanted.has(version),
+      };
+    },
   );
 }
 
@@ -326,6 +337,45 @@ function sharedParts(
     ...(hasKeys(labels) ? { labels } : {}),
     ...(notices.length > 0 ? { notices } : {}),
     ...(tritonConfig ? { tritonConfig } : {}),
+  };
+}
+
+/** What a version directory says of its version alone. */
+interface OwnParts {
+  readonly settings?: ModelSettings;
+  readonly notices?: readonly string[];
+}
+
+/** Keys that are of a model with all its versions: a version cannot say them. */
+const keysOfAll = ['name', 'versionPolicy', 'labels', 'reloadableMeta', 'reloadableType'] as const;
+
+/**
+ * The settings in a version directory, where a publisher put them with the model. Keys of the model as a whole are left out:
+ * the same directory may be served in place elsewhere, where they count.
+ */
+async function ownPartsOf(place: string, children: readonly Child[]): Promise<OwnParts> {
+  if (!children.some(({ name, isDirectory }) => name === modelSettingsName && !isDirectory)) return {};
+  const file = join(place, modelSettingsName);
+  const said = await readModelSettings(file);
+  const settings: Record<string, unknown> = { ...said };
+  const ignored = keysOfAll.filter((key) => said[key] !== undefined);
+  for (const key of ignored) delete settings[key];
+  const { warmUpDataPath } = said;
+  if (warmUpDataPath !== undefined) {
+    settings.warmUpDataPath = [warmUpDataPath].flat().map((path) => placeIn(place, path));
+  }
+  const notices = ignored.map(
+    (key) => `${file}: ${snakeCase(key)} is ignored: it belongs beside the version directories`,
+  );
+  return { settings: Object.freeze(settings), ...(notices.length > 0 ? { notices } : {}) };
+}
+
+function withOwnParts<Parts extends OwnParts>(shared: Parts, own: OwnParts): Parts {
+  const notices = [...(shared.notices ?? []), ...(own.notices ?? [])];
+  return {
+    ...shared,
+    ...(own.settings ? { settings: Object.freeze({ ...shared.settings, ...own.settings }) } : {}),
+    ...(notices.length > 0 ? { notices } : {}),
   };
 }
 
@@ -353,7 +403,12 @@ export function missingVersions(
 }
 
 type FoundVersion =
-  | { readonly version: number; readonly modelFile: string; readonly error?: undefined }
+  | {
+      readonly version: number;
+      readonly modelFile: string;
+      readonly own: OwnParts;
+      readonly error?: undefined;
+    }
   | { readonly version?: number; readonly error: ServingError };
 
 async function findVersions(
@@ -390,7 +445,7 @@ async function findVersion(
     }
     const children = await listDirectory(place);
     const modelFile = await modelFileIn(place, children, fileName);
-    if (modelFile !== undefined) return { version, modelFile };
+    if (modelFile !== undefined) return { version, modelFile, own: await ownPartsOf(place, children) };
     await explainForeignFormat(place);
     throw new ServingError('SRV_MODEL_NOT_FOUND', noModelText(place, children, fileName));
   } catch (error) {

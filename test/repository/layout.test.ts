@@ -111,6 +111,38 @@ test('model.json beside a model gives its settings and name', async () => {
   assert.equal(given?.name, 'mine');
 });
 
+test('a model.json in a version directory is of that version, key by key, but for what is of all', async () => {
+  const own = {
+    max_batch_size: 2,
+    warm_up_data_path: ['warm.jsonl', 'https://host/warm.bin'],
+    name: 'x',
+    labels: { a: 1 },
+  };
+  const at = tree({
+    'net/model.json': '{"max_batch_size": 4, "weight": 2, "version_policy": "all"}',
+    'net/1/model.onnx': onnx,
+    'net/2/model.onnx': onnx,
+    'net/2/model.json': JSON.stringify(own),
+    'net/3/model.onnx': onnx,
+    'net/3/model.json': '{"max_batch": 4}',
+  });
+  const [first, second, third] = await findModels(join(at, 'net'));
+  assert.ok(first?.error === undefined && second?.error === undefined && first && second);
+  assert.deepEqual(first.settings, { maxBatchSize: 4, weight: 2, versionPolicy: 'all' });
+  const warmUpDataPath = [join(at, 'net/2/warm.jsonl'), 'https://host/warm.bin'];
+  assert.deepEqual(second.settings, { ...first.settings, maxBatchSize: 2, warmUpDataPath });
+  assert.equal(second.name, 'net');
+  assert.equal(second.labels, undefined);
+  const ignored = 'is ignored: it belongs beside the version directories';
+  assert.deepEqual(second.notices, [
+    `${join(at, 'net/2/model.json')}: name ${ignored}`,
+    `${join(at, 'net/2/model.json')}: labels ${ignored}`,
+  ]);
+  assert.match(third!.error!.message, /net\/3\/model\.json: max_batch: unknown key/);
+  const [given] = await findModels(join(at, 'net/2/model.onnx'));
+  assert.deepEqual(given?.error === undefined && given?.settings, second.settings);
+});
+
 test('a bad model.json is refused with its file and key', async () => {
   const at = tree({ 'net/model.onnx': onnx, 'net/model.json': '{"max_batch": 4}' });
   await assert.rejects(findModels(join(at, 'net')), {
