@@ -1,5 +1,6 @@
 /** Files of requests that lie behind a URL. */
 import { messageOf, ServingError } from '../errors.js';
+import { maskedUrl, unescaped } from '../remote/masked-url.js';
 import { readS3Address } from '../remote/s3-place.js';
 import { S3Store } from '../remote/s3-store.js';
 
@@ -13,16 +14,16 @@ export interface RemoteFile {
 /** A URL as messages show it: without user, password and query, where keys stand. */
 export function shownUrl(place: string): string {
   const url = URL.canParse(place) ? new URL(place) : undefined;
-  return url ? `${url.protocol}//${url.host}${url.pathname}` : place;
+  return url ? `${url.protocol}//${url.host}${url.pathname}` : maskedUrl(place);
 }
 
 /**
- * Downloads a file from a web server, following redirects, or from a bucket (`s3://`, `oss://`).
+ * Downloads a file from a web server, following redirects, with the user and password of its address, or from a bucket (`s3://`, `oss://`).
  *
  * @param options.timeoutMs for all of it
  * @param options.maxBytes of the body
  * @param options.env where the credentials of buckets are; default: the environment of this process
- * @throws SRV_BAD_CONFIG for another scheme; SRV_IO when the server does not answer in time,
+ * @throws SRV_BAD_CONFIG for another scheme, or what is no URL; SRV_IO when the server does not answer in time,
  *   answers another status than 200, or sends more than `maxBytes` or less than it announced
  */
 export async function fetchFile(
@@ -39,12 +40,13 @@ export async function fetchFile(
   if (!/^https?:/i.test(place)) {
     throw new ServingError('SRV_BAD_CONFIG', `${shown}: expected a path, or a URL of http, https, s3 or oss`);
   }
+  const { url, headers } = requestOf(place, shown);
   const limit = AbortSignal.timeout(options.timeoutMs);
   const signal = options.signal ? AbortSignal.any([limit, options.signal]) : limit;
   const chunks: Uint8Array[] = [];
   let length = 0;
   try {
-    const reply = await fetch(place, { signal });
+    const reply = await fetch(url, { signal, headers });
     if (reply.status !== 200) throw failed(shown, `the server answered ${reply.status} ${reply.statusText}`);
     for await (const chunk of (reply.body ?? []) as AsyncIterable<Uint8Array>) {
       length += chunk.length;
@@ -59,6 +61,23 @@ export async function fetchFile(
     const { cause } = error as { cause?: unknown };
     throw failed(shown, cause === undefined ? messageOf(error) : messageOf(cause));
   }
+}
+
+/** A user and password in the address go into a header, which another host that it leads to does not get. */
+function requestOf(
+  place: string,
+  shown: string,
+): { readonly url: URL; readonly headers: Readonly<Record<string, string>> } {
+  if (!URL.canParse(place)) throw new ServingError('SRV_BAD_CONFIG', `${shown}: expected a URL`);
+  const url = new URL(place);
+  const [user, password] = [url.username, url.password].map((part) => unescaped(part, place));
+  url.username = '';
+  url.password = '';
+  if (user === '' && password === '') return { url, headers: {} };
+  return {
+    url,
+    headers: { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` },
+  };
 }
 
 async function fetchObject(

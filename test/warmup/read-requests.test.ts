@@ -278,6 +278,32 @@ test('a URL is read by the ending of its path, or by its content type', async (t
   assert.deepEqual((await readRequests(`${url}/lines`)).requests.map(shown), [{ text: 'a' }, { text: 'b' }]);
 });
 
+test('user and password of a URL are sent to its host alone, and never told', async (t) => {
+  const other = await listen(t, (request, reply) => {
+    reply.writeHead(request.headers.authorization === undefined ? 200 : 400).end(line);
+  });
+  const url = await listen(t, (request, reply) => {
+    const isKnown =
+      request.headers.authorization === `Basic ${Buffer.from('me:top/secret').toString('base64')}`;
+    if (!isKnown) reply.writeHead(401).end();
+    else if (request.url === '/away.jsonl') reply.writeHead(302, { location: `${other}/a.jsonl` }).end();
+    else reply.end(line);
+  });
+  const withUser = (password: string): string => url.replace('//', `//me:${password}@`);
+  for (const path of ['here.jsonl', 'away.jsonl']) {
+    const { requests } = await readRequests(`${withUser('top%2Fsecret')}/${path}`);
+    assert.equal(requests.length, 1, path);
+  }
+  const wrong = [`${withUser('topsecret')}/here.jsonl`, 'http://me:topsecret@no host/a.jsonl'];
+  for (const place of wrong) {
+    await assert.rejects(readRequests(place), (error: Error) => {
+      assert.match(error.message, /answered 401|expected a URL/);
+      assert.doesNotMatch(error.message, /secret/);
+      return true;
+    });
+  }
+});
+
 test('a URL that hangs, in its head or in its body, is given up after the time limit', async (t) => {
   const url = await listen(t, (request, reply) => {
     if (request.url === '/body.jsonl') reply.writeHead(200).write(line);
