@@ -270,12 +270,31 @@ test('a rollback without a kept version loads the one before, and says when ther
   assert.equal(await factor('m'), 1);
   await assert.rejects(runtime.rollback('m'), (error: ServingError) => {
     assert.equal(error.code, 'SRV_MODEL_NOT_FOUND');
-    assert.match(error.message, /no earlier version is kept \(keep_previous 0\).*served are \[1\]/);
+    assert.match(error.message, /no earlier version is kept \(keep_previous 0\).*served is version 1/);
     return true;
   });
   await assert.rejects(runtime.rollback('nobody'), { code: 'SRV_MODEL_NOT_FOUND' });
   await runtime.load('m');
   assert.equal(await factor('m'), 2, 'a load that is asked for takes the newest');
+});
+
+test('of several versions a rollback takes the one that answers, and goes on to those that served', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  mkdirSync(join(repository, 'm'));
+  writeFileSync(join(repository, 'm/model.json'), '{"version_policy": {"latest": 2}}');
+  for (const version of [2, 3, 4]) {
+    publish(repository, 'm', version, scale(version));
+    await until(`version ${version} is served`, async () => (await factor('m').catch(() => 0)) === version);
+  }
+  assert.equal(await runtime.rollback('m'), 3);
+  assert.equal(await factor('m'), 3);
+  await assert.rejects(factor('m', 4), { code: 'SRV_MODEL_NOT_READY' });
+  assert.equal(await runtime.rollback('m'), 2);
+  assert.equal(await factor('m'), 2);
+  await runtime.load('m', { config: { version_policy: { specific: [3] } } });
+  await runtime.load('m', { config: { version_policy: { specific: [2] } } });
+  assert.equal(await runtime.rollback('m'), 3, 'it served before, although its number is higher');
+  assert.equal(await factor('m'), 3);
 });
 
 test('what a load said holds for what is rolled back to', async (t) => {
@@ -561,6 +580,73 @@ test('what was asked for at run time outlives a restart: unloads, rollbacks, set
   await after.load('gone');
   await after.load('back');
   assert.equal(after.service.model('back').version, 2);
+});
+
+test('where the newest version cannot be served after a restart, the one that served does', async (t) => {
+  const { repository, directory } = await open(t);
+  const options: RuntimeOptions = {
+    modelRepository: repository,
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+    stateFile: join(directory, 'state.json'),
+  };
+  const x = tensor('FP32', [1, 4], [1, 1, 1, 1]);
+  const factorOf = async (runtime: Runtime): Promise<number> =>
+    Number((await runtime.infer('m', { x })).outputs.y!.data[0]);
+  publish(repository, 'm', 1, scale(9));
+  publish(repository, 'm', 2, scale(2));
+  const before = await openRuntime(options);
+  assert.equal(await factorOf(before), 2);
+  publish(repository, 'm', 3, Buffer.from('this is no model'));
+  await until('it failed', async () => (await before.metrics()).includes('_failed{model="m",version="3"'));
+  await before.close();
+  const after = await openRuntime(options);
+  t.after(() => after.close());
+  assert.equal(await factorOf(after), 2);
+  assert.ok((await after.metrics()).includes('_failed{model="m",version="3"'));
+  writeFileSync(join(repository, 'm/3/model.onnx'), scale(3));
+  await until('the newest is served once it can be', async () => (await factorOf(after)) === 3);
+});
+
+test('a model that comes late is loaded if it was before', async (t) => {
+  const { repository, directory } = await open(t);
+  const stateFile = join(directory, 'state.json');
+  writeFileSync(stateFile, JSON.stringify({ models: { loaded: ['late'] } }));
+  const runtime = await openRuntime({
+    modelRepository: repository,
+    cacheDir: join(directory, 'cache'),
+    threads: 1,
+    stateFile,
+    loadModels: 'on_first_use',
+  });
+  t.after(() => runtime.close());
+  publish(repository, 'other2', 1, scale(1));
+  publish(repository, 'late', 1, scale(2));
+  await until('it is loaded', () => stateOf(runtime, 'late') === 'ready');
+  await until('the other one is known', () => stateOf(runtime, 'other2') === 'unloaded');
+});
+
+test('what could not be loaded is told only as long as it is there and wanted', async (t) => {
+  const { repository, factor, runtime } = await open(t);
+  const failed = async (): Promise<readonly string[]> =>
+    (await runtime.metrics()).match(/^onnx_serving_version_failed\{.*\}/gm) ?? [];
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  writeFileSync(join(repository, 'm/model.json'), '{"inputs": {"rows": "nothing"}}');
+  await until('its settings do not fit', async () => (await failed()).length === 1);
+  rmSync(join(repository, 'm/model.json'));
+  await until('they are gone', async () => (await failed()).length === 0);
+  mkdirSync(join(repository, 'm/0'));
+  publish(repository, 'm', 2, scale(2));
+  await until('the next one is served', async () => (await factor('m')) === 2);
+  assert.deepEqual(await failed(), [], 'nobody wants version 0');
+  mkdirSync(join(repository, 'empty'));
+  const ofAll = 'onnx_serving_version_failed{model="empty",version="",code="SRV_MODEL_NOT_FOUND"}';
+  await until('a directory without a model is told', async () => (await failed()).join() === ofAll);
+  publish(repository, 'm', 3, Buffer.from('this is no model'));
+  await until('the third one is told', async () => (await failed()).length === 2);
+  await runtime.unload('m');
+  assert.deepEqual(await failed(), [ofAll]);
 });
 
 test('what requests had loaded is loaded again after a restart, and what made room is not', async (t) => {

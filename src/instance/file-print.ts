@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 /** A file, and what its state was when it was looked at. */
 export interface FilePrint {
   readonly path: string;
-  /** Inode, size and time of change; empty where there was none. */
+  /** Inode, size and time of change, which is what tells a new content of a version; empty where there was none. */
   readonly print: string;
 }
 
@@ -19,5 +19,5 @@ export function changedFile(prints: readonly FilePrint[]): string | undefined {
 
 function printOf(path: string): string {
   const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return facts ? `${facts.ino} ${facts.size} ${facts.mtimeNs} ${facts.ctimeNs}` : '';
+  return facts ? `${facts.ino} ${facts.size} ${facts.mtimeNs}` : '';
 }

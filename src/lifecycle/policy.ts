@@ -47,7 +47,7 @@ export function versionsToLoad<Announced extends AnnouncedVersion>(
   if (isForced) return announced;
   return announced.filter((one) => {
     if (rejected.has(one.fingerprint.content)) return false;
-    const same = held.find((other) => isSame(one, other));
+    const same = held.find((other) => isSameVersion(one, other));
     return same?.state !== 'ready' && mayRetry(one);
   });
 }
@@ -68,7 +68,7 @@ export function obsoleteVersions<Held extends HeldVersion>(
   const ready = held.filter(({ state }) => state === 'ready');
   if (announced === undefined) return ready;
   const isWanted = (one: HeldVersion): boolean =>
-    !rejected.has(one.fingerprint.content) && announced.some((other) => isSame(one, other));
+    !rejected.has(one.fingerprint.content) && announced.some((other) => isSameVersion(one, other));
   return ready.some(isWanted) ? ready.filter((one) => !isWanted(one)) : [];
 }
 
@@ -79,9 +79,10 @@ export function staleVersions<Held extends HeldVersion>(
   held: readonly Held[],
 ): readonly Held[] {
   const staying = announced.filter((one) => !toLoad.includes(one));
-  return held.filter((version) => !staying.some((one) => isSame(one, version)));
+  return held.filter((version) => !staying.some((one) => isSameVersion(one, version)));
 }
 
-function isSame(a: AnnouncedVersion, b: AnnouncedVersion): boolean {
+/** Whether two are one version in one state. */
+export function isSameVersion(a: AnnouncedVersion, b: AnnouncedVersion): boolean {
   return a.version === b.version && isSameState(a.fingerprint, b.fingerprint);
 }

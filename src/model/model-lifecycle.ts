@@ -11,11 +11,18 @@ import type { Clock } from '../batching/clock.js';
 import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.js';
 import { chooseEvictions } from '../lifecycle/eviction.js';
 import { LoadFailures } from '../lifecycle/load-failures.js';
-import { type Fingerprint, obsoleteVersions, staleVersions, versionsToLoad } from '../lifecycle/policy.js';
+import {
+  type Fingerprint,
+  isSameVersion,
+  obsoleteVersions,
+  staleVersions,
+  versionsToLoad,
+} from '../lifecycle/policy.js';
 import type { StateStore } from '../lifecycle/state-file.js';
 import type { Logger } from '../observe/logger.js';
 import type { ModelEntry, RepositoryEntry } from '../repository/layout.js';
 import { readLoadOverride, withOverride } from '../repository/load-override.js';
+import { wantedVersions } from '../repository/version-policy.js';
 import { noteConfiguration, reportWaitingLabels } from './configuration-notes.js';
 import type { ModelLoader } from './model-loader.js';
 import type { ModelRegistry } from './model-registry.js';
@@ -66,11 +73,23 @@ export interface LifecycleCounts {
   readonly firstUseSeconds: number;
 }
 
+/** A version that cannot be served. */
+export interface FailedVersion {
+  readonly model: string;
+  /** Undefined where the whole model is meant. */
+  readonly version: number | undefined;
+  /** The reason's. */
+  readonly code: ErrorCode;
+}
+
 interface Announced {
   readonly entry: ModelEntry;
   readonly version: number;
   readonly fingerprint: Fingerprint;
 }
+
+/** How long what is served may go without being written. */
+const keepPauseMs = 1000;
 
 /** Versions of a model that are over and still listed. */
 const listedOver = 5;
@@ -109,6 +128,10 @@ export class ModelLifecycle {
   };
   #nextId = 1;
   #isClosed = false;
+  /** Whether what is announced from now on comes late to be loaded as before. */
+  #hasWoken = false;
+  /** Until what is served is written. */
+  #keeping: { cancel(): void } | undefined;
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
@@ -123,18 +146,19 @@ export class ModelLifecycle {
     return this.#counts;
   }
 
-  /** Versions that ought to be served and cannot be, each with the code of the reason. */
-  get failed(): readonly { readonly model: string; readonly version: number; readonly code: ErrorCode }[] {
+  /** Versions that ought to be served and cannot be. */
+  get failed(): readonly FailedVersion[] {
     const { registry } = this.#options;
-    const failed = registry.versions().flatMap(({ name, version, error, reloadError }) => {
+    const failed = registry.versions().flatMap(({ name, version, error, reloadError }): FailedVersion[] => {
       const code = (error ?? reloadError)?.code;
       const isWanted = this.#entriesOf(name)?.some((one) => one.version === version && isWantedEntry(one));
       return code !== undefined && isWanted ? [{ model: name, version, code }] : [];
     });
-    const broken = registry
-      .broken()
-      .map(({ name, version = 1, error }) => ({ model: name, version, code: error.code }));
-    return [...failed, ...broken];
+    const broken = registry.broken().flatMap(({ name, version, error }): FailedVersion[] => {
+      const isWanted = version === undefined || isWantedNumber(version, this.#entriesOf(name) ?? []);
+      return isWanted ? [{ model: name, version, code: error.code }] : [];
+    });
+    return [...failed, ...broken].filter(({ model }) => !this.#requested.unloaded.has(model));
   }
 
   /** Versions that stay loaded behind those that are served. */
@@ -192,7 +216,8 @@ export class ModelLifecycle {
     // Where there is no limit any more, what made room comes back.
     const isAsleep =
       this.#dormant.has(name) || (memoryLimitBytes !== undefined && this.#requested.asleep.has(name));
-    const isWanted = !onFirstUse && !isAsleep;
+    const isLate = this.#hasWoken && !this.#dormant.has(name) && this.#requested.loaded.has(name);
+    const isWanted = (!onFirstUse && !isAsleep) || isLate;
     const isLoaded = this.#options.registry.readyVersions(name).length > 0;
     const change = (): Promise<void> =>
       isWanted || isLoaded || entries === undefined ? this.#follow(name, false) : this.#list(name);
@@ -234,6 +259,7 @@ export class ModelLifecycle {
    * meanwhile. To be called when everything was announced.
    */
   async wakeAsBefore(): Promise<void> {
+    this.#hasWoken = true;
     for (const name of [...this.#requested.loaded].reverse()) {
       const wake = async (): Promise<void> => {
         if (this.#dormant.has(name) && !this.#isClosed) await this.#follow(name, false);
@@ -279,23 +305,25 @@ export class ModelLifecycle {
     let version = 0;
     await this.#change(name, async () => {
       const { registry, logger } = this.#options;
-      const current = registry.readyVersions(name);
+      // Where several are served, the one that requests without a number get goes, and the one behind it answers them.
+      const [current, behind] = registry.readyVersions(name);
       if (!registry.has(name)) {
         throw new ServingError('SRV_MODEL_NOT_FOUND', `failed to roll back '${name}': unknown model`);
       }
       const rejected = this.#requested.rejectedOf(name);
       const target =
+        behind ??
         this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint.content)) ??
         (await this.#loadOlder(name, current, rejected));
-      for (const one of current) rejected.add(one.fingerprint.content);
+      if (current) rejected.add(current.fingerprint.content);
       rejected.delete(target.fingerprint.content);
       this.#requested.keep();
       this.#serve(target);
-      await this.#retire(current.filter((one) => one !== target));
+      if (current && current !== target) await this.#retire([current]);
       this.#counts.rolledBack += 1;
       version = target.version;
       logger.warn(
-        { model: name, version, from: current.map((one) => one.version) },
+        { model: name, version, from: current?.version },
         `model ${name} was rolled back to version ${version}`,
       );
     });
@@ -348,6 +376,9 @@ export class ModelLifecycle {
   /** Tries nothing again from now on; idempotent. */
   close(): void {
     this.#isClosed = true;
+    if (this.#keeping) this.#requested.keep();
+    this.#keeping?.cancel();
+    this.#keeping = undefined;
     this.#failures.close();
   }
 
@@ -363,6 +394,10 @@ export class ModelLifecycle {
     noteConfiguration(name, entries ?? [], registry, this.#options.logger);
     const announced = entries && (await this.#announcedOf(entries));
     const rejected = this.#requested.rejectedOf(name);
+    for (const version of registry.versionsOf(name)) {
+      // What could not be loaded in its place is not there any more.
+      if (announced?.some((one) => isSameVersion(one, version))) version.reloadError = undefined;
+    }
     const toLoad = versionsToLoad(announced ?? [], registry.versionsOf(name), {
       isForced,
       rejected,
@@ -378,7 +413,10 @@ export class ModelLifecycle {
     if (madeRoom.length > 0) this.#kept.delete(name);
     await Promise.all(madeRoom.map((version) => this.#unload(version)));
     const results = await Promise.allSettled(loads.map((one) => this.#load(one)));
-    if (madeRoom.length > 0) await this.#bringBack(name, madeRoom, entries ?? []);
+    const lost = loads.filter((_, index) => results[index]?.status === 'rejected');
+    const isBack = lost.length > 0 && (await this.#serveAsBefore(name, entries ?? [], lost));
+    // Trying again would take it away again.
+    if (isBack && madeRoom.length > 0) for (const one of lost) this.#failures.note({ name, ...one }, true);
     if (loads.length > 0) reportWaitingLabels(name, registry, this.#options.logger);
     const obsolete = obsoleteVersions(announced, registry.versionsOf(name), rejected);
     const replaced = before.filter(
@@ -401,41 +439,49 @@ export class ModelLifecycle {
   ): Promise<Announced | undefined> {
     if (!entries || rejected.size === 0 || this.#options.registry.readyVersions(name).length > 0)
       return undefined;
-    const sound = entries
-      .filter((entry) => entry.error === undefined)
-      .toSorted((a, b) => b.version - a.version);
-    let newest: Announced | undefined;
-    for (const entry of sound) {
-      const one = { entry, version: entry.version, fingerprint: await this.#options.fingerprintOf(entry) };
-      newest ??= one;
-      if (!rejected.has(one.fingerprint.content)) return one;
-    }
+    const newestFirst = (await this.#announcedAll(entries)).toSorted((a, b) => b.version - a.version);
+    const sound = newestFirst.find(({ fingerprint }) => !rejected.has(fingerprint.content));
+    if (sound) return sound;
     // It is all there is: better than nothing.
     rejected.clear();
-    return newest;
+    return newestFirst[0];
   }
 
-  /** Loads the newest of the versions that made room where nothing came to serve in their place. */
-  async #bringBack(
+  /**
+   * Loads what served last where nothing is served any more: what made room for a version that cannot be served, and
+   * after a restart what was served when that came.
+   *
+   * @param lost what could not be loaded
+   */
+  async #serveAsBefore(
     name: string,
-    madeRoom: readonly ModelVersion[],
     entries: readonly RepositoryEntry[],
-  ): Promise<void> {
-    if (this.#options.registry.readyVersions(name).length > 0) return;
-    for (const { version, fingerprint } of madeRoom.toSorted((a, b) => b.id - a.id)) {
-      const entry = entries.find(
-        (one): one is ModelEntry => one.error === undefined && one.version === version,
-      );
-      if (!entry) continue;
-      const now = await this.#options.fingerprintOf(entry);
-      if (now.content !== fingerprint.content) continue;
+    lost: readonly Announced[],
+  ): Promise<boolean> {
+    if (this.#options.registry.readyVersions(name).length > 0) return false;
+    const contents = new Set(lost.map(({ fingerprint }) => fingerprint.content));
+    for (const one of await this.#servedBefore(name, entries, contents)) {
+      if (this.#requested.rejectedOf(name).has(one.fingerprint.content)) continue;
       // Why it cannot be loaded is logged; the failure of the new one is what the caller is told.
-      const isBack = await this.#load({ entry, version, fingerprint: now }).then(
+      const isBack = await this.#load(one).then(
         () => true,
         () => false,
       );
-      if (isBack) return;
+      if (isBack) return true;
     }
+    return false;
+  }
+
+  /** The versions that are there as they were when they served, the last one first. */
+  async #servedBefore(
+    name: string,
+    entries: readonly RepositoryEntry[],
+    without: ReadonlySet<string | undefined>,
+  ): Promise<readonly Announced[]> {
+    const contents = this.#requested.servedOf(name).filter((content) => !without.has(content));
+    if (contents.length === 0) return [];
+    const there = await this.#announcedAll(entries);
+    return contents.flatMap((content) => there.find((one) => one.fingerprint.content === content) ?? []);
   }
 
   /** Versions that are over stay listed for a while, for operators; the number of a model's versions has no end. */
@@ -462,12 +508,19 @@ export class ModelLifecycle {
   }
 
   async #announcedOf(entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
+    return this.#announcedAll(entries.filter(isWantedEntry));
+  }
+
+  /** All that are sound, wanted or not. */
+  #announcedAll(entries: readonly RepositoryEntry[]): Promise<readonly Announced[]> {
     return Promise.all(
-      entries.filter(isWantedEntry).map(async (entry) => ({
-        entry,
-        version: entry.version,
-        fingerprint: await this.#options.fingerprintOf(entry),
-      })),
+      entries
+        .filter((entry): entry is ModelEntry => entry.error === undefined)
+        .map(async (entry) => ({
+          entry,
+          version: entry.version,
+          fingerprint: await this.#options.fingerprintOf(entry),
+        })),
     );
   }
 
@@ -555,6 +608,8 @@ export class ModelLifecycle {
   }
 
   async #putToSleep(name: string): Promise<void> {
+    // It was unloaded or removed before its turn came.
+    if (this.#requested.unloaded.has(name) || !this.#options.registry.has(name)) return;
     const versions = new Set([...this.#options.registry.versionsOf(name), ...(this.#kept.get(name) ?? [])]);
     this.#dormant.add(name);
     this.#requested.noteAsleep(name);
@@ -571,12 +626,22 @@ export class ModelLifecycle {
     const { registry } = this.#options;
     const { name } = version;
     version.isKept = false;
+    this.#noteServed(version);
     this.#kept.set(
       name,
       (this.#kept.get(name) ?? []).filter((other) => other !== version),
     );
     registry.add(version);
     registry.refresh(name);
+  }
+
+  /** Written a while later: a thousand models may come to be served in one go. */
+  #noteServed({ name, fingerprint }: ModelVersion): void {
+    if (!this.#requested.noteServed(name, fingerprint.content)) return;
+    this.#keeping ??= this.#options.clock.setTimer(() => {
+      this.#keeping = undefined;
+      this.#requested.keep();
+    }, keepPauseMs);
   }
 
   /** Takes versions out of service: the last ones stay loaded, the others go. */
@@ -603,24 +668,21 @@ export class ModelLifecycle {
 
   async #loadOlder(
     name: string,
-    current: readonly ModelVersion[],
+    current: ModelVersion | undefined,
     rejected: ReadonlySet<string>,
   ): Promise<ModelVersion> {
-    const lowest = Math.min(...current.map(({ version }) => version));
-    const older = this.asWanted(name, await this.#options.findEntries(name))
-      .filter((entry) => entry.error === undefined)
-      .filter(({ version }) => version < lowest)
+    const entries = this.asWanted(name, await this.#options.findEntries(name));
+    const served = await this.#servedBefore(name, entries, new Set([current?.fingerprint.content]));
+    const older = (await this.#announcedAll(entries))
+      .filter(({ version }) => version < (current?.version ?? Number.POSITIVE_INFINITY))
       .toSorted((a, b) => b.version - a.version);
-    for (const entry of older) {
-      const fingerprint = await this.#options.fingerprintOf(entry);
-      if (!rejected.has(fingerprint.content))
-        return this.#load({ entry, version: entry.version, fingerprint });
-    }
-    const keepPrevious = current[0] ? this.#keepPreviousOf(current[0].entry) : this.#options.keepPrevious;
+    const target = [...served, ...older].find(({ fingerprint }) => !rejected.has(fingerprint.content));
+    if (target) return this.#load(target);
+    const keepPrevious = current ? this.#keepPreviousOf(current.entry) : this.#options.keepPrevious;
     throw new ServingError(
       'SRV_MODEL_NOT_FOUND',
       `failed to roll back '${name}': no earlier version is kept (keep_previous ${keepPrevious}) or in ` +
-        `its directory; served ${current.length === 0 ? 'is none' : `are [${current.map((one) => one.version)}]`}`,
+        `its directory; served is ${current ? `version ${current.version}` : 'none'}`,
     );
   }
 
@@ -672,6 +734,13 @@ export class ModelLifecycle {
       if (this.#changes.get(name) === after) this.#changes.delete(name);
     }
   }
+}
+
+/** Whether a version would be wanted if it were sound. */
+function isWantedNumber(version: number, entries: readonly RepositoryEntry[]): boolean {
+  const policy = entries.find((entry): entry is ModelEntry => entry.error === undefined)?.policy;
+  const numbers = entries.flatMap((entry) => entry.version ?? []);
+  return wantedVersions(numbers, policy).has(version);
 }
 
 function isWantedEntry(entry: RepositoryEntry): entry is ModelEntry {

@@ -75,6 +75,8 @@ interface LoadParts {
   readonly before: ModelVersion | undefined;
   readonly tables: StageTables;
   readonly prepared: PreparedModel;
+  /** The files that it is opened from, where others may overwrite them, as they were before it was prepared. */
+  readonly sources: readonly FilePrint[];
   /** The network's signature under public names. */
   readonly network: Signature;
   readonly journalId: number;
@@ -162,6 +164,7 @@ export class ModelLoader {
     const groups = this.#groupsOf(version);
     const taken = await this.#options.takeOver(version.entry);
     version.taken = taken;
+    const sources = taken ? [] : sourcesOf(version.entry.modelFile);
     const prepared = await preparer.prepare({
       path: taken?.file ?? version.entry.modelFile,
       executionProviders: [...new Set(groups.map((group) => group.device.provider))],
@@ -187,7 +190,16 @@ export class ModelLoader {
     });
     const tables = await openStageTables(version.entry, verify);
     try {
-      await this.#loadWith(version, { before, tables, prepared, network, journalId, groups, recorded });
+      await this.#loadWith(version, {
+        before,
+        tables,
+        prepared,
+        sources: prepared.form === 'original' ? sources : [],
+        network,
+        journalId,
+        groups,
+        recorded,
+      });
     } catch (error) {
       tables.close();
       throw error;
@@ -195,7 +207,7 @@ export class ModelLoader {
   }
 
   async #loadWith(version: ModelVersion, parts: LoadParts): Promise<void> {
-    const { before, tables, prepared, network, journalId, groups, recorded } = parts;
+    const { before, tables, prepared, sources, network, journalId, groups, recorded } = parts;
     const { config, mainInstance } = this.#options;
     const { settings } = version.entry;
     const label = labelOf(version);
@@ -231,7 +243,7 @@ export class ModelLoader {
       versionId: version.id,
       journalId,
       file: prepared.file,
-      sources: prepared.form === 'original' && !version.taken ? sourcesOf(prepared.file) : [],
+      sources,
       inputs: prepared.signature.inputs
         .filter(({ name }) => !plan.stages.some((stage) => stage.target === name))
         .map(({ name, datatype }) => ({ name, datatype })),
@@ -417,9 +429,13 @@ async function loadEverywhere(
   return results.flatMap((result) => (result.status === 'fulfilled' ? [...result.value] : []));
 }
 
-/** The model's own files, which its publisher may overwrite. */
+/** The model's own files, which its publisher may overwrite. What cannot be read is told by who prepares it. */
 function sourcesOf(file: string): readonly FilePrint[] {
-  return filePrints(modelFiles(file, readOnnxFile(file)).map(({ path }) => path));
+  try {
+    return filePrints(modelFiles(file, readOnnxFile(file)).map(({ path }) => path));
+  } catch {
+    return filePrints([file]);
+  }
 }
 
 /**

@@ -7,6 +7,9 @@ import type { LoadOverride } from '../repository/load-override.js';
 /** The name of the part of the state. */
 const part = 'models';
 
+/** Contents of a model that are remembered to have served. */
+const servedKept = 8;
+
 const namesSchema = Type.Optional(Type.Array(Type.String()));
 
 /** A file may have been written by hand, or by another version. */
@@ -24,6 +27,7 @@ const keptSchema = Type.Object({
   ),
   loaded: namesSchema,
   asleep: namesSchema,
+  served: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
 });
 
 interface Kept {
@@ -32,6 +36,7 @@ interface Kept {
   readonly overrides: Readonly<Record<string, LoadOverride>>;
   readonly loaded: readonly string[];
   readonly asleep: readonly string[];
+  readonly served: Readonly<Record<string, readonly string[]>>;
 }
 
 /** What was asked for of models at run time, and outlives the process by `keep`. */
@@ -46,6 +51,8 @@ export class RequestedState {
   readonly loaded: Set<string>;
   /** Models that made room for others: the next request for them loads them. */
   readonly asleep: Set<string>;
+  /** Contents that have served, by model, the last one first. */
+  readonly #served: Map<string, readonly string[]>;
   readonly #store: StateStore;
 
   /** @param logger is told where what was kept cannot be read; nothing was asked for then */
@@ -57,12 +64,28 @@ export class RequestedState {
       overrides = {},
       loaded = [],
       asleep = [],
+      served = {},
     } = readKept(store.get(part), logger);
     this.unloaded = new Set(unloaded);
     this.rejected = new Map(Object.entries(rejected).map(([name, contents]) => [name, new Set(contents)]));
     this.overrides = new Map(Object.entries(overrides));
     this.loaded = new Set(loaded);
     this.asleep = new Set(asleep);
+    this.#served = new Map(Object.entries(served));
+  }
+
+  /** The contents of a model that have served, the last one first. */
+  servedOf(name: string): readonly string[] {
+    return this.#served.get(name) ?? [];
+  }
+
+  /** A content has come to serve. @returns whether there is something new to keep, which the caller does */
+  noteServed(name: string, content: string): boolean {
+    const before = this.servedOf(name);
+    if (before[0] === content) return false;
+    const others = before.filter((other) => other !== content);
+    this.#served.set(name, [content, ...others].slice(0, servedKept));
+    return true;
   }
 
   /** A model was loaded because it was asked for. */
@@ -93,6 +116,7 @@ export class RequestedState {
     this.overrides.delete(name);
     this.loaded.delete(name);
     this.asleep.delete(name);
+    this.#served.delete(name);
     this.keep();
   }
 
@@ -105,6 +129,7 @@ export class RequestedState {
       overrides: Object.fromEntries(this.overrides),
       loaded: [...this.loaded],
       asleep: [...this.asleep],
+      served: Object.fromEntries(this.#served),
     } satisfies Kept);
   }
 }

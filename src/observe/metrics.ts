@@ -56,7 +56,11 @@ export interface RuntimeMetrics {
     readonly firstUseSeconds: number;
   };
   /** Versions that ought to be served and cannot be. */
-  readonly failed: readonly { readonly model: string; readonly version: number; readonly code: string }[];
+  readonly failed: readonly {
+    readonly model: string;
+    readonly version: number | undefined;
+    readonly code: string;
+  }[];
   /** Public names. */
   readonly traffic: readonly SplitMetrics[];
 }
@@ -234,7 +238,8 @@ export class MetricsPage {
       'Versions that ought to be served and cannot be, by error code.',
     );
     for (const { model, version, code } of failed) {
-      lines.push(`onnx_serving_version_failed{${labels(model, version)},code="${code}"} 1`);
+      const labelText = `model=${quoted(model)},version="${version ?? ''}",code="${code}"`;
+      lines.push(`onnx_serving_version_failed{${labelText}} 1`);
     }
     head(lines, 'onnx_serving_unloads_total', 'counter', 'Versions that were unloaded.');
     lines.push(`onnx_serving_unloads_total ${lifecycle.unloaded}`);

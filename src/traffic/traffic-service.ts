@@ -226,7 +226,6 @@ export class TrafficService implements SplitService {
   }
 
   async #inferVariant(name: PublicName, call: InferCall): Promise<InferAnswer> {
-    const startedAt = this.#options.clock.now();
     let choice: Choice;
     try {
       choice = name.split.choose(call.routing);
@@ -237,7 +236,7 @@ export class TrafficService implements SplitService {
     const tried = new Set<Variant>();
     for (;;) {
       try {
-        return await this.#inferChoice(name, call, choice, startedAt);
+        return await this.#inferChoice(name, call, choice);
       } catch (error) {
         tried.add(choice.variant);
         const other = this.#instead(choice, name.split, call);
@@ -251,9 +250,10 @@ export class TrafficService implements SplitService {
     { split, shadows }: PublicName,
     call: InferCall,
     { variant, version, label, isWaking }: Choice,
-    startedAt: number,
   ): Promise<InferAnswer> {
     const { clock } = this.#options;
+    // What another variant took before is no latency of this one.
+    const startedAt = clock.now();
     const { target, stats } = variant;
     let answer: InferAnswer;
     try {

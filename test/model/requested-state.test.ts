@@ -19,8 +19,11 @@ test('what was asked for is there again, a model that made room no more among th
   state.rejectedOf('c').add('content');
   const override = readLoadOverride('{"backend": "onnxruntime", "max_batch_size": 2}', 'c');
   state.overrides.set('c', override);
+  for (const content of ['one', 'two', 'one']) state.noteServed('c', content);
+  assert.equal(state.noteServed('c', 'one'), false, 'nothing new');
   state.keep();
   const again = open(store);
+  assert.deepEqual(again.state.servedOf('c'), ['one', 'two']);
   assert.deepEqual([...again.state.loaded], ['c', 'a']);
   assert.deepEqual([...again.state.asleep], ['b']);
   assert.deepEqual([...again.state.rejectedOf('c')], ['content']);
@@ -28,6 +31,7 @@ test('what was asked for is there again, a model that made room no more among th
   assert.deepEqual(again.errors, []);
   again.state.forget('c');
   assert.deepEqual([...open(store).state.loaded], ['a']);
+  assert.deepEqual(open(store).state.servedOf('c'), []);
 });
 
 test('a state that cannot be read is told, and nothing was asked for', () => {
