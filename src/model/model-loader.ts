@@ -6,7 +6,6 @@ import { ByteBudget } from '../batching/byte-budget.js';
 import type { Clock } from '../batching/clock.js';
 import type { Runner } from '../batching/runner.js';
 import type { Scheduler } from '../batching/scheduler.js';
-import type { ModelSettings, QueuePolicy } from '../config/model-settings.js';
 import type { RuntimeConfig } from '../config/schema.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { CrashMemory } from '../instance/crash-journal.js';
@@ -20,11 +19,12 @@ import type { ModelEntry } from '../repository/layout.js';
 import type { Signature } from '../tensor/tensor.js';
 import { type EmbeddingPlan, planEmbeddings } from './embedding-plan.js';
 import { modelFiles } from './model-files.js';
-import { defaultPriority, type ModelVersion, type Served } from './model-version.js';
+import type { ModelVersion, Served } from './model-version.js';
 import { readOnnxFile } from './onnx-file.js';
 import { paddedInputs } from './padding-settings.js';
 import type { PreparedModel, PrepareRequest } from './prepared-model.js';
 import { withPublicNames } from './public-names.js';
+import { queueRulesOf } from './queue-rules.js';
 import { freeAxesOf, type SignatureRules } from './signature-check.js';
 import { openStageTables, type StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
@@ -288,6 +288,7 @@ export class ModelLoader {
       await Promise.all(groups.map((group) => group.unload(version.id)));
       throw error;
     }
+    const queueRules = queueRulesOf(settings, config);
     const batcher = new Batcher({
       label,
       versionId: version.id,
@@ -300,8 +301,8 @@ export class ModelLoader {
       maxBatchSize,
       maxQueueDelayUs: settings.maxQueueDelayUs ?? config.maxQueueDelayUs,
       enoughRows: settings.preferredBatchSize && Math.min(...settings.preferredBatchSize),
-      maxQueueSize: settings.maxQueueSize ?? config.maxQueueSize,
-      maxQueueSizes: byPriority(settings, 'max_queue_size'),
+      maxQueueSize: queueRules.maxQueueSize,
+      maxQueueSizes: queueRules.maxQueueSizes,
       maxRunning: settings.maxWorkers,
       weight: settings.weight ?? 1,
       scheduler: this.#options.scheduler,
@@ -323,12 +324,7 @@ export class ModelLoader {
       maxBatchSize,
       maxQueueDelayUs: batcher.options.maxQueueDelayUs,
       allowSplitRequest,
-      requestTimeoutMs: settings.requestTimeoutMs ?? config.requestTimeoutMs,
-      defaultPriority: settings.defaultPriority ?? defaultPriority,
-      priorityLevels: settings.priorityLevels ?? Number.POSITIVE_INFINITY,
-      timeoutsMs: byPriority(settings, 'request_timeout_ms'),
-      timeoutAction: settings.timeoutAction ?? 'reject',
-      timeoutActions: byPriority(settings, 'timeout_action'),
+      ...queueRules,
       loadMs: Math.max(...loadTimes),
       sessionKey,
       warmUp: warmUp?.report,
@@ -396,19 +392,6 @@ export class ModelLoader {
 }
 
 /** What the queue policies of a model's settings say of one thing, by priority; undefined where they say nothing of it. */
-function byPriority<Key extends keyof QueuePolicy>(
-  { queuePolicies = {} }: ModelSettings,
-  key: Key,
-): ReadonlyMap<number, NonNullable<QueuePolicy[Key]>> | undefined {
-  const values = Object.entries(queuePolicies).flatMap(
-    ([priority, policy]): [number, NonNullable<QueuePolicy[Key]>][] => {
-      const value = policy[key];
-      return value === undefined ? [] : [[Number(priority), value]];
-    },
-  );
-  return values.length === 0 ? undefined : new Map(values);
-}
-
 function labelOf(version: ModelVersion): string {
   return `${version.name} version ${version.version}`;
 }

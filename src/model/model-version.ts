@@ -1,7 +1,6 @@
 import type { Batcher } from '../batching/batcher.js';
 import type { Clock } from '../batching/clock.js';
 import type { JobRequest, JobResult, SubmittedJob } from '../batching/job.js';
-import type { TimeoutAction } from '../config/model-settings.js';
 import { messageOf, ServingError } from '../errors.js';
 import type { InstanceGroup } from '../instance/instance-group.js';
 import { LeaseCounter } from '../lifecycle/lease.js';
@@ -13,17 +12,15 @@ import { policyJson } from '../repository/version-policy.js';
 import type { InferCall } from '../server/service.js';
 import type { EmbeddingPlan } from './embedding-plan.js';
 import type { PreparedModel } from './prepared-model.js';
+import { type QueueRules, waitLimitsOf } from './queue-rules.js';
 import { checkInputs, checkOutputs, type SignatureRules } from './signature-check.js';
 import { joinResults, splitRows } from './split-request.js';
 import type { StageTables } from './stage-tables.js';
 import type { Taken } from './taken-files.js';
 import type { WarmUpReport } from './warm-up.js';
 
-/** Priority of a request where neither it nor its model's settings name one. 1 is the most urgent; each level is worth a second of waiting. */
-export const defaultPriority = 5;
-
 /** A version that can be run: everything that its load produced. */
-export interface Served {
+export interface Served extends QueueRules {
   readonly prepared: PreparedModel;
   readonly rules: SignatureRules;
   /** Its gather stages; undefined without any. */
@@ -35,17 +32,6 @@ export interface Served {
   readonly maxBatchSize: number;
   readonly maxQueueDelayUs: number;
   readonly allowSplitRequest: boolean;
-  /** Default of how long a request may wait, in ms; 0 for ever. */
-  readonly requestTimeoutMs: number;
-  /** Priority of a request that names none, or one above `priorityLevels`. */
-  readonly defaultPriority: number;
-  readonly priorityLevels: number;
-  /** How long a request of a priority may wait in place of `requestTimeoutMs`, for some priorities. */
-  readonly timeoutsMs: ReadonlyMap<number, number> | undefined;
-  /** What becomes of a request that has waited for that long without having named a timeout itself. */
-  readonly timeoutAction: TimeoutAction;
-  /** The same in place of `timeoutAction`, for some priorities. */
-  readonly timeoutActions: ReadonlyMap<number, TimeoutAction> | undefined;
   /** Slowest instance's load, in ms. */
   readonly loadMs: number;
   /** What a session of it is opened from: versions with equal ones can share theirs. */
@@ -121,11 +107,15 @@ export class ModelVersion {
   /**
    * Checks and queues a request. The caller holds a lease until the result is there.
    *
+   * @param arrivedAt when the request came, by the runtime's clock, where it has waited before: its deadline counts from then
    * @returns indices of the wanted outputs in the signature, and the outputs to come in that order
    * @throws at once what is wrong with the request: SRV_BAD_SIGNATURE, SRV_BAD_BAGS, SRV_BATCH_TOO_LARGE,
    * SRV_QUEUE_FULL, SRV_CANCELLED
    */
-  infer(request: InferCall): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
+  infer(
+    request: InferCall,
+    arrivedAt = this.#clock.now(),
+  ): { readonly fetch: readonly number[]; readonly result: Promise<JobResult> } {
     const served = this.served!;
     const { rules, plan, maxBatchSize } = served;
     const checked = checkInputs(rules, request.inputs);
@@ -136,11 +126,6 @@ export class ModelVersion {
         `the request was withdrawn: ${messageOf(request.signal.reason)}`,
       );
     }
-    const priority = priorityOf(request.priority, served);
-    const own = request.timeoutMs || undefined;
-    const timeoutMs = own ?? served.timeoutsMs?.get(priority) ?? served.requestTimeoutMs;
-    const timeoutAt = timeoutMs > 0 ? this.#clock.now() + timeoutMs : Number.POSITIVE_INFINITY;
-    const action = own ? 'reject' : (served.timeoutActions?.get(priority) ?? served.timeoutAction);
     const job: JobRequest = {
       inputs: plan ? plan.encode(checked.inputs) : checked.inputs,
       rows: checked.rows,
@@ -148,9 +133,7 @@ export class ModelVersion {
       fetch,
       shapeKey: checked.shapeKey,
       length: checked.length,
-      priority,
-      deadlineAt: action === 'delay' ? Number.POSITIVE_INFINITY : timeoutAt,
-      delayAt: action === 'delay' ? timeoutAt : Number.POSITIVE_INFINITY,
+      ...waitLimitsOf(served, request, arrivedAt),
       isAbandoned: request.isAbandoned,
       origin: request.origin,
       counted: request.variantStats?.of(this.stats),
@@ -194,10 +177,6 @@ export class ModelVersion {
       throw error;
     }
   }
-}
-
-function priorityOf(wanted: number | undefined, { defaultPriority, priorityLevels }: Served): number {
-  return wanted && wanted <= priorityLevels ? wanted : defaultPriority;
 }
 
 function cancellable(job: SubmittedJob, signal: AbortSignal | undefined): Promise<JobResult> {

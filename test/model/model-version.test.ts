@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { systemClock } from '../../src/batching/clock.js';
 import type { JobRequest } from '../../src/batching/job.js';
-import { defaultPriority, ModelVersion, type Served } from '../../src/model/model-version.js';
+import { ModelVersion, type Served } from '../../src/model/model-version.js';
+import { defaultPriority } from '../../src/model/queue-rules.js';
 import type { ModelEntry } from '../../src/repository/layout.js';
 
 /** The jobs of requests with these priorities, in a version that was published with such settings. */
