@@ -1,8 +1,10 @@
 import type { Clock } from './batching/clock.js';
 import { type ErrorCode, errorToData, ServingError } from './errors.js';
+import { FirstUseQueue } from './model/first-use-queue.js';
 import type { ModelLifecycle } from './model/model-lifecycle.js';
 import type { ModelRegistry } from './model/model-registry.js';
 import type { ModelVersion } from './model/model-version.js';
+import { type QueueDefaults, type QueueRules, queueRulesOf } from './model/queue-rules.js';
 import type { ModelStats, RequestStats } from './observe/model-stats.js';
 import type {
   InferAnswer,
@@ -21,6 +23,8 @@ export interface ModelServiceOptions {
   readonly registry: ModelRegistry;
   readonly lifecycle: ModelLifecycle;
   readonly clock: Clock;
+  /** What holds for the requests of models that do not say so themselves. */
+  readonly queueDefaults: QueueDefaults;
   /** Reads the `models.config` again, where there is one. */
   readonly readModelsConfig: () => Promise<void>;
   /** Whether requests may load and unload models. */
@@ -33,11 +37,14 @@ export interface ModelServiceOptions {
 /** The models of a runtime as its front ends see them. */
 export class ModelService implements InferenceService {
   readonly #options: ModelServiceOptions;
+  readonly #firstUses: FirstUseQueue;
   readonly #refusals = new Map<string, number>();
   #isDraining = false;
 
   constructor(options: ModelServiceOptions) {
     this.#options = options;
+    const { clock, lifecycle } = options;
+    this.#firstUses = new FirstUseQueue({ clock, load: (model) => lifecycle.wake(model) });
   }
 
   get isReady(): boolean {
@@ -60,13 +67,13 @@ export class ModelService implements InferenceService {
     const startedAt = this.#options.clock.now();
     const decode = call.decodeSeconds ?? 0;
     const { lifecycle } = this.#options;
-    const version = lifecycle.isDormant(call.model) ? await this.#wake(call) : this.#find(call);
+    const version = lifecycle.isDormant(call.model) ? await this.#wake(call, startedAt) : this.#find(call);
     const { stats } = version;
     const counted = call.variantStats?.of(stats) ?? stats;
     version.lastUsedAt = startedAt;
     version.leases.lease();
     try {
-      const running = version.infer(call);
+      const running = version.infer(call, startedAt);
       const tensors = await running.result;
       // Its rows were found to be damaged while it ran.
       if (version.error) throw version.error;
@@ -235,14 +242,24 @@ export class ModelService implements InferenceService {
   }
 
   /** Loads a model with the first request for it. */
-  async #wake(call: InferCall): Promise<ModelVersion> {
+  async #wake(call: InferCall, arrivedAt: number): Promise<ModelVersion> {
     try {
-      await this.#options.lifecycle.wake(call.model);
+      await this.#firstUses.wait(call, this.#queueRulesOf(call), arrivedAt);
     } catch (error) {
       this.#refuse(call, errorToData(error).code);
       throw error;
     }
     return this.#find(call);
+  }
+
+  /** The rules of the version that a request to a dormant model is for. */
+  #queueRulesOf({ model, version, label }: InferCall): QueueRules {
+    const { registry, queueDefaults } = this.#options;
+    const number = label === undefined ? version : registry.labelsOf(model)[label];
+    const newest = registry.versionsOf(model).toSorted((a, b) => b.version - a.version);
+    const wanted =
+      newest.find((one) => one.version === number) ?? newest.find(({ isDormant }) => isDormant) ?? newest[0];
+    return queueRulesOf(wanted?.entry.settings ?? {}, queueDefaults);
   }
 
   #find(call: InferCall): ModelVersion {

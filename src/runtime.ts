@@ -312,6 +312,7 @@ export class Runtime {
       recorder: this.#recorder,
       registry: this.#registry,
       lifecycle: this.#lifecycle,
+      queueDefaults: config,
       readModelsConfig: () => this.readModelsConfig(),
       clock,
       modelControl: config.modelControl,

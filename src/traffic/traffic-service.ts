@@ -239,7 +239,10 @@ export class TrafficService implements SplitService {
         return await this.#inferChoice(name, call, choice);
       } catch (error) {
         tried.add(choice.variant);
-        const other = this.#instead(choice, name.split, call);
+        const { code } = errorToData(error);
+        // Nobody waits for another answer.
+        const isOver = code === 'SRV_DEADLINE_EXCEEDED' || code === 'SRV_CANCELLED';
+        const other = isOver ? undefined : this.#instead(choice, name.split, call);
         if (!other || tried.has(other.variant)) throw withVariant(error, choice.variant.tag);
         choice = other;
       }
