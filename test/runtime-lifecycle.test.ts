@@ -726,7 +726,7 @@ test('a models.config that is read again takes the place of the old set', async 
 
 test('with on_first_use a model is loaded by the first request for it, once for all that come meanwhile', async (t) => {
   const models = { a: scaleModel(1), b: scaleModel(2) };
-  const { factor, statusOf, runtime } = await open(t, models, { loadModels: 'on_first_use' });
+  const { factor, statusOf, runtime, repository } = await open(t, models, { loadModels: 'on_first_use' });
   assert.ok(runtime.isReady, 'it can answer');
   assert.deepEqual(
     statusOf('a').map(({ state, reason }) => [state, reason]),
@@ -737,9 +737,13 @@ test('with on_first_use a model is loaded by the first request for it, once for 
   assert.equal(statusOf('b')[0]!.state, 'unloaded');
   const page = await runtime.metrics();
   assert.match(page, /onnx_serving_loads_total\{result="ready"\} 1/);
-  assert.match(page, /onnx_serving_first_uses_total 1/);
-  assert.match(page, /onnx_serving_first_use_seconds_total \d+\.\d+/);
+  assert.match(page, /onnx_serving_first_uses_total\{model="a"\} 1/);
+  assert.match(page, /onnx_serving_first_use_seconds_total\{model="a"\} \d+\.\d+/);
+  assert.doesNotMatch(page, /onnx_serving_first_use\w+\{model="b"/);
   await assert.rejects(factor('nobody'), { code: 'SRV_MODEL_NOT_FOUND' });
+  rmSync(join(repository, 'a'), { recursive: true });
+  await until('the model is not known any more', () => statusOf('a').length === 0);
+  assert.doesNotMatch(await runtime.metrics(), /onnx_serving_first_use\w+\{/);
 });
 
 test('a request to a public name loads the model of the variant that it is for', async (t) => {

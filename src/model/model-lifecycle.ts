@@ -68,9 +68,8 @@ export interface LifecycleCounts {
   readonly rolledBack: number;
   /** Models that were unloaded to make room. */
   readonly evicted: number;
-  /** Models that a request had loaded, and how long those requests waited for it, in seconds. */
-  readonly firstUses: number;
-  readonly firstUseSeconds: number;
+  /** How often a request had a model loaded, and how long those requests waited for it, by model. */
+  readonly firstUses: ReadonlyMap<string, { readonly count: number; readonly seconds: number }>;
 }
 
 /** A version that cannot be served. */
@@ -123,8 +122,7 @@ export class ModelLifecycle {
     unloaded: 0,
     rolledBack: 0,
     evicted: 0,
-    firstUses: 0,
-    firstUseSeconds: 0,
+    firstUses: new Map<string, { count: number; seconds: number }>(),
   };
   #nextId = 1;
   #isClosed = false;
@@ -194,8 +192,8 @@ export class ModelLifecycle {
       if (this.#options.registry.readyVersions(name).length === 0) return;
       this.#requested.noteLoaded(name);
       const seconds = (this.#options.clock.now() - startedAt) / 1000;
-      this.#counts.firstUses += 1;
-      this.#counts.firstUseSeconds += seconds;
+      const before = this.#counts.firstUses.get(name) ?? { count: 0, seconds: 0 };
+      this.#counts.firstUses.set(name, { count: before.count + 1, seconds: before.seconds + seconds });
       this.#options.logger.info({ model: name, seconds }, `model ${name} was loaded for a request`);
     });
   }
@@ -703,6 +701,7 @@ export class ModelLifecycle {
     this.#requested.forget(name);
     this.#failures.forget(name);
     this.#counts.failures.delete(name);
+    this.#counts.firstUses.delete(name);
     await Promise.all(kept.map((version) => this.#unload(version)));
     this.#options.registry.remove(name);
     this.#options.logger.info({ model: name }, 'its place is gone; the model is not known any more');

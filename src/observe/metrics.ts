@@ -52,8 +52,8 @@ export interface RuntimeMetrics {
     readonly unloaded: number;
     readonly rolledBack: number;
     readonly evicted: number;
-    readonly firstUses: number;
-    readonly firstUseSeconds: number;
+    /** How often a request had a model loaded, and how long those requests waited for it, by model. */
+    readonly firstUses: ReadonlyMap<string, { readonly count: number; readonly seconds: number }>;
   };
   /** Versions that ought to be served and cannot be. */
   readonly failed: readonly {
@@ -247,10 +247,14 @@ export class MetricsPage {
     lines.push(`onnx_serving_rollbacks_total ${lifecycle.rolledBack}`);
     head(lines, 'onnx_serving_evictions_total', 'counter', 'Models that were unloaded to make room.');
     lines.push(`onnx_serving_evictions_total ${lifecycle.evicted}`);
-    head(lines, 'onnx_serving_first_uses_total', 'counter', 'Models that were loaded for a request.');
-    lines.push(`onnx_serving_first_uses_total ${lifecycle.firstUses}`);
+    head(lines, 'onnx_serving_first_uses_total', 'counter', 'Loads of models for a request.');
+    for (const [model, { count }] of lifecycle.firstUses) {
+      lines.push(`onnx_serving_first_uses_total{model=${quoted(model)}} ${count}`);
+    }
     head(lines, 'onnx_serving_first_use_seconds_total', 'counter', 'Time that those requests waited.');
-    lines.push(`onnx_serving_first_use_seconds_total ${lifecycle.firstUseSeconds}`);
+    for (const [model, { seconds }] of lifecycle.firstUses) {
+      lines.push(`onnx_serving_first_use_seconds_total{model=${quoted(model)}} ${seconds}`);
+    }
   }
 
   #writeMonitors(lines: string[], { monitors }: RuntimeMetrics): void {
