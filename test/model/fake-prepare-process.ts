@@ -14,13 +14,17 @@ process.on('message', async ({ id, request, excluded }: PrepareTask) => {
   const [, phase, deed] = /^(\w+):(\w+)$/.exec(request.path) ?? [];
   const isExcluded = excluded.some((other) => other.form === phase);
   if (!isExcluded) await send({ id, phase: phase as 'original' });
-  if (deed === 'hang' && !isExcluded) for (;;);
+  if (deed === 'hang' && !isExcluded) {
+    writeSync(2, `hangs in ${process.pid}\n`);
+    // Deaf to messages, and at no cost to the other tests.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  }
   if (deed === 'crash' && !isExcluded) {
     writeSync(2, 'the last words\n');
     process.kill(process.pid, 'SIGSEGV');
     return;
   }
-  const source = deed === 'threads' ? niceOfThreads() : request.path;
+  const source = deed === 'threads' ? niceOfThreads() : deed === 'pid' ? String(process.pid) : request.path;
   const formReason = `task ${tasks}; ${excluded.map((other) => `${other.form}: ${other.reason}`).join('; ')}`;
   await send({ id, model: { source, formReason } as never });
 });
