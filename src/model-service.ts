@@ -246,7 +246,9 @@ export class ModelService implements InferenceService {
     try {
       await this.#firstUses.wait(call, this.#queueRulesOf(call), arrivedAt);
     } catch (error) {
-      this.#refuse(call, errorToData(error).code);
+      const count = (): void => this.#refuse(call, errorToData(error).code);
+      if (call.deferRefusal) call.deferRefusal(count);
+      else count();
       throw error;
     }
     return this.#find(call);

@@ -798,7 +798,7 @@ test('half a file under a stamp is tried again when it is whole', async (t) => {
 });
 
 test('a variant whose model cannot be loaded leaves its requests to the others', async (t) => {
-  const { repository, factor, statusOf } = await open(
+  const { repository, factor, statusOf, runtime } = await open(
     t,
     { good: scaleModel(3), bad: scaleModel(1) },
     {
@@ -816,6 +816,14 @@ test('a variant whose model cannot be loaded leaves its requests to the others',
   writeFileSync(join(repository, 'bad/model.onnx'), 'this is no model');
   for (let i = 0; i < 40; i++) assert.equal(await factor('pair'), 3);
   assert.match(statusOf('bad')[0]!.reason!, /bad\/model\.onnx/, 'it was tried');
+  const counted = (await runtime.metrics()).match(/^onnx_serving_requests_total\{.*/gm) ?? [];
+  assert.equal(counted.length, 1, 'what was answered is no failure');
+  assert.match(counted[0]!, /model="good".*code="ok".* 40$/);
+  await assert.rejects(factor('bad'), /bad\/model\.onnx/);
+  assert.match(
+    await runtime.metrics(),
+    /^onnx_serving_requests_total\{.*SRV_MODEL_(INVALID|NOT_READY).* 1$/m,
+  );
 });
 
 test('a model that cannot be loaded for a request says why, to every request', async (t) => {

@@ -391,7 +391,6 @@ export class ModelLoader {
   }
 }
 
-/** What the queue policies of a model's settings say of one thing, by priority; undefined where they say nothing of it. */
 function labelOf(version: ModelVersion): string {
   return `${version.name} version ${version.version}`;
 }

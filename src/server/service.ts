@@ -45,6 +45,11 @@ export interface InferCall {
   readonly decodeSeconds?: number | undefined;
   /** Absent: the request has no key, so that chance decides where variants are. */
   readonly routing?: RequestRouting | undefined;
+  /**
+   * Takes how the request is to be counted where its model could not be loaded for it: it may be answered elsewhere.
+   * Absent: it is counted at once.
+   */
+  readonly deferRefusal?: ((count: () => void) => void) | undefined;
   /** Counts the request for the variant that it was given to; absent where its name is not split. */
   readonly variantStats?: VariantStats | undefined;
 }

@@ -235,15 +235,22 @@ export class TrafficService implements SplitService {
     }
     const tried = new Set<Variant>();
     for (;;) {
+      let countRefusal: (() => void) | undefined;
+      const deferRefusal = (count: () => void): void => {
+        countRefusal = count;
+      };
       try {
-        return await this.#inferChoice(name, call, choice);
+        return await this.#inferChoice(name, choice.isWaking ? { ...call, deferRefusal } : call, choice);
       } catch (error) {
         tried.add(choice.variant);
         const { code } = errorToData(error);
         // Nobody waits for another answer.
         const isOver = code === 'SRV_DEADLINE_EXCEEDED' || code === 'SRV_CANCELLED';
         const other = isOver ? undefined : this.#instead(choice, name.split, call);
-        if (!other || tried.has(other.variant)) throw withVariant(error, choice.variant.tag);
+        if (!other || tried.has(other.variant)) {
+          countRefusal?.();
+          throw withVariant(error, choice.variant.tag);
+        }
         choice = other;
       }
     }
