@@ -12,3 +12,6 @@ export function placeIn(base: string, place: string): string {
 
 /** A file that says that what lies beside it is whole, as Hadoop's jobs write it. */
 export const completeMarker = '_SUCCESS';
+
+/** The directory beside a model that holds the sample of its traffic. */
+export const sampleDirectoryName = '.warmup';

@@ -1,6 +1,20 @@
 /** A model that was fetched becomes the one that is served from: by rename, so that no reader sees half of it. */
-import { cp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import {
+  chown,
+  cp,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { sampleDirectoryName } from '../config/place.js';
 import { messageOf, ServingError } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
 import { exchangePaths } from '../native/binding.js';
@@ -12,6 +26,11 @@ export interface InstallPlaces {
   readonly target: string;
   /** Where the replaced directory is for a moment, in the directory of `target`. */
   readonly aside: string;
+  /**
+   * Called with the new directory before it takes the place of one that is there, once nothing but that is left to be
+   * done. @default nothing
+   */
+  readonly beforeExchange?: (incoming: string) => Promise<void>;
 }
 
 /**
@@ -19,7 +38,12 @@ export interface InstallPlaces {
  *
  * @throws SRV_IO; then the old directory is in its place again
  */
-export async function replaceDirectory({ staged, target, aside }: InstallPlaces): Promise<void> {
+export async function replaceDirectory({
+  staged,
+  target,
+  aside,
+  beforeExchange,
+}: InstallPlaces): Promise<void> {
   try {
     makeDirectory(dirname(target), 0o777);
     const near = await onSameFileSystem(staged, target);
@@ -28,6 +52,7 @@ export async function replaceDirectory({ staged, target, aside }: InstallPlaces)
       await rename(near, target);
       return;
     }
+    await beforeExchange?.(near);
     if (exchangePaths(near, target)) {
       await rm(near, { recursive: true, force: true });
       return;
@@ -49,7 +74,10 @@ export async function replaceDirectory({ staged, target, aside }: InstallPlaces)
 }
 
 /** Puts the old directory back where a process ended between the two renames. */
-export async function recoverDirectory({ target, aside }: Omit<InstallPlaces, 'staged'>): Promise<boolean> {
+export async function recoverDirectory({
+  target,
+  aside,
+}: Pick<InstallPlaces, 'target' | 'aside'>): Promise<boolean> {
   if (!(await isThere(aside))) return false;
   if (await isThere(target)) {
     await rm(aside, { recursive: true, force: true });
@@ -91,6 +119,44 @@ export async function keepStampFile(oldFile: string, newFile: string): Promise<v
   } catch (cause) {
     throw new ServingError('SRV_IO', `${newFile} cannot be written: ${messageOf(cause)}.`, { cause });
   }
+}
+
+/**
+ * Copies the sample of traffic beside the old model into the new one, unless that brings its own: its plain files, for
+ * their owner, each flushed to the disk. A link is neither followed nor copied.
+ *
+ * @throws SRV_IO; then nothing of it is in the new model
+ */
+export async function keepSample(oldModel: string, newModel: string): Promise<void> {
+  const from = join(oldModel, sampleDirectoryName);
+  const to = join(newModel, sampleDirectoryName);
+  const [old, own] = await Promise.all([from, to].map((path) => lstat(path).catch(() => undefined)));
+  if (!old?.isDirectory() || own) return;
+  try {
+    await mkdir(to, { mode: old.mode & 0o777 });
+    // A monitor of root may serve a server that is not: its sample would be one that it cannot read or replace.
+    if ((await stat(to)).uid !== old.uid) await chown(to, old.uid, old.gid);
+    for (const entry of await readdir(from, { withFileTypes: true })) {
+      // What a recorder is writing has another name until it is whole.
+      if (!entry.isFile() || entry.name.endsWith('.tmp')) continue;
+      await copyFlushed(join(from, entry.name), join(to, entry.name));
+    }
+  } catch (cause) {
+    await rm(to, { recursive: true, force: true });
+    throw new ServingError('SRV_IO', `${from} cannot be copied: ${messageOf(cause)}.`, { cause });
+  }
+}
+
+async function copyFlushed(from: string, to: string): Promise<void> {
+  // It may have become a link since it was listed.
+  await using source = await open(from, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const { mode, uid, gid } = await source.stat();
+  await using target = await open(to, 'wx', mode & 0o777);
+  if ((await target.stat()).uid !== uid) await target.chown(uid, gid);
+  for await (const chunk of source.createReadStream({ autoClose: false })) {
+    await target.appendFile(chunk as Uint8Array);
+  }
+  await target.sync();
 }
 
 /**

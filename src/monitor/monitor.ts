@@ -15,6 +15,7 @@ import { doneFilePath, type FetchedModel, fetchModel } from './fetch-model.js';
 import { VersionFollower } from './follow-versions.js';
 import { IdleLimit } from './idle-limit.js';
 import {
+  keepSample,
   keepStampFile,
   recoverDirectory,
   removeVersion,
@@ -345,7 +346,11 @@ export class Monitor {
     const stampFile = join(target, localTimestampFile);
     if (layout === 'in_place') {
       await keepStampFile(stampFile, join(model.directory, localTimestampFile));
-      await replaceDirectory({ staged: model.directory, target, aside });
+      const beforeExchange = (incoming: string): Promise<void> =>
+        keepSample(target, incoming).catch((error: unknown) =>
+          this.#logger.warn(`the sample of traffic beside the model is lost: ${messageOf(error)}`),
+        );
+      await replaceDirectory({ staged: model.directory, target, aside, beforeExchange });
       await touchStampFile(stampFile, this.#timeOfDay());
       return undefined;
     }

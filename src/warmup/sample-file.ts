@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { sampleDirectoryName } from '../config/place.js';
 import { sampleEnding } from './read-requests.js';
 
 /**
@@ -9,5 +10,5 @@ import { sampleEnding } from './read-requests.js';
  * @param sampleDirectory where all samples lie; absent: beside each model
  */
 export function sampleFile(model: string, directory: string, sampleDirectory: string | undefined): string {
-  return join(sampleDirectory ?? join(directory, '.warmup'), `${model}${sampleEnding}`);
+  return join(sampleDirectory ?? join(directory, sampleDirectoryName), `${model}${sampleEnding}`);
 }

@@ -179,16 +179,11 @@ withSmallDisks(import.meta.url, () => {
   });
 
   for (const localTmpPath of ['within it', 'on another disk']) {
-    test(`a monitor of a full disk keeps the model of before, with its files in work ${localTmpPath}`, async (t) => {
-      const disk = mountSmallDisk(t, 1);
+    /** A monitor whose model lies on a disk, and its publisher. */
+    const openMonitor = async (t: TestContext, disk: SmallDisk) => {
       const remote = scratch(t);
       const server = await serveFiles(remote);
       t.after(server.close);
-      const publish = (name: string, content: string | Buffer): void => {
-        mkdirSync(join(remote, 'ctr'), { recursive: true });
-        writeFileSync(join(remote, 'ctr/model.onnx'), content);
-        writeFileSync(join(remote, 'done'), name);
-      };
       const { logger, text } = listen();
       const monitor = new Monitor(
         {
@@ -202,6 +197,17 @@ withSmallDisks(import.meta.url, () => {
         },
         { logger },
       );
+      const publish = (name: string, content: string | Buffer): void => {
+        mkdirSync(join(remote, 'ctr'), { recursive: true });
+        writeFileSync(join(remote, 'ctr/model.onnx'), content);
+        writeFileSync(join(remote, 'done'), name);
+      };
+      return { monitor, text, publish };
+    };
+
+    test(`a monitor of a full disk keeps the model of before, with its files in work ${localTmpPath}`, async (t) => {
+      const disk = mountSmallDisk(t, 1);
+      const { monitor, text, publish } = await openMonitor(t, disk);
       publish('1', 'old');
       assert.equal(await monitor.look(), 'installed');
       const before = pathsOn(disk, /./).toSorted();
@@ -218,6 +224,24 @@ withSmallDisks(import.meta.url, () => {
       assert.equal(readFileSync(join(disk.path, 'ctr/model.onnx'), 'utf8'), 'old');
       disk.makeRoom();
       assert.equal(await monitor.look(), 'installed');
+      assert.equal(readFileSync(join(disk.path, 'ctr/model.onnx'), 'utf8'), 'new');
+    });
+
+    test(`a sample of traffic that a disk has no room for twice is given up for the new model, with files in work ${localTmpPath}`, async (t) => {
+      const disk = mountSmallDisk(t, 1);
+      const { monitor, text, publish } = await openMonitor(t, disk);
+      publish('1', 'old');
+      assert.equal(await monitor.look(), 'installed');
+      const before = pathsOn(disk, /./).toSorted();
+      mkdirSync(join(disk.path, 'ctr/.warmup'));
+      writeFileSync(join(disk.path, 'ctr/.warmup/ctr.recorded.bin'), Buffer.alloc(600_000));
+      publish('2', 'new');
+      assert.equal(await monitor.look(), 'installed');
+      assert.match(
+        text(),
+        /"the sample of traffic beside the model is lost: .*\.warmup cannot be copied: ENOSPC/,
+      );
+      assert.deepEqual(pathsOn(disk, /./).toSorted(), before);
       assert.equal(readFileSync(join(disk.path, 'ctr/model.onnx'), 'utf8'), 'new');
     });
   }

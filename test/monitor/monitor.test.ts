@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -11,6 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -203,6 +205,62 @@ describe('a monitor', () => {
     assert.deepEqual(readdirSync(local), ['ctr']);
     assert.deepEqual(readdirSync(join(local, 'ctr')).toSorted(), ['model.onnx', 'stamp']);
     assert.ok(existsSync(join(elsewhere, 'ctr.state.json')));
+  });
+
+  it('keeps the sample of traffic that a server wrote beside the model, as it is', async () => {
+    const monitor = open();
+    publish({ 'model.onnx': 'one' });
+    await monitor.look();
+    const samples = join(local, 'ctr/.warmup');
+    const sample = join(samples, 'ctr.recorded.bin');
+    mkdirSync(samples, { mode: 0o700 });
+    writeFileSync(sample, 'requests', { mode: 0o600 });
+    writeFileSync(join(samples, 'ctr.recorded.bin.77.tmp'), 'requ');
+    // Only root writes for others.
+    if (process.getuid?.() === 0) for (const path of [samples, sample]) chownSync(path, 4321, 4321);
+    const facts = (): unknown => [samples, sample].map((path) => [statSync(path).uid, statSync(path).mode]);
+    const before = facts();
+    for (const round of ['two', 'three']) {
+      publish({ 'model.onnx': round });
+      assert.equal(await monitor.look(), 'installed');
+      assert.deepEqual(model(), { 'model.onnx': round, '.warmup/ctr.recorded.bin': 'requests' });
+      assert.deepEqual(facts(), before);
+    }
+  });
+
+  it('leaves the sample of a publisher alone, and the one of the model before behind', async () => {
+    const monitor = open({ type: 'local', remotePath: remote });
+    publish({ 'model.onnx': 'one', '.warmup/ctr.recorded.bin': 'old', '.warmup/other.recorded.bin': 'old' });
+    await monitor.look();
+    publish({ 'model.onnx': 'two', '.warmup/ctr.recorded.bin': 'published' });
+    assert.equal(await monitor.look(), 'installed');
+    assert.deepEqual(model(), { 'model.onnx': 'two', '.warmup/ctr.recorded.bin': 'published' });
+  });
+
+  it('follows no link of a sample, and takes no file for the directory of samples', async () => {
+    const monitor = open();
+    const samples = join(local, 'ctr/.warmup');
+    const secret = join(directory, 'secret');
+    mkdirSync(secret);
+    writeFileSync(join(secret, 'a'), 'secret');
+    publish({ 'model.onnx': 'one' });
+    await monitor.look();
+    mkdirSync(samples);
+    writeFileSync(join(samples, 'ctr.recorded.bin'), 'requests');
+    symlinkSync(join(secret, 'a'), join(samples, 'file.recorded.bin'));
+    symlinkSync(secret, join(samples, 'directory'));
+    publish({ 'model.onnx': 'two' });
+    await monitor.look();
+    assert.deepEqual(readdirSync(samples), ['ctr.recorded.bin']);
+    for (const place of [() => symlinkSync(secret, samples), () => writeFileSync(samples, 'a file')]) {
+      rmSync(samples, { recursive: true });
+      place();
+      publish({ 'model.onnx': 'three' });
+      assert.equal(await monitor.look(), 'installed');
+      assert.deepEqual(readdirSync(join(local, 'ctr')).toSorted(), ['fluid_time_file', 'model.onnx']);
+      mkdirSync(samples);
+    }
+    assert.deepEqual(contentOf(secret), { a: 'secret' });
   });
 
   it('puts the old model back that a process left aside when it ended between two renames', async () => {
