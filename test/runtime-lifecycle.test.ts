@@ -138,6 +138,35 @@ test('a directory that is filled bit by bit is not taken before it has been left
   );
 });
 
+test('a version directory that never comes to rest is served as soon as it holds _SUCCESS', async (t) => {
+  const { repository, factor } = await open(t, { other: scaleModel(7) }, { threads: 1 });
+  const directory = placeVersion(repository, 'm', 1, scaleModel(5));
+  let turn = 0;
+  const writer = setInterval(() => writeFileSync(join(directory, 'notes.txt'), `${turn++}`), 20);
+  t.after(() => clearInterval(writer));
+  writeFileSync(join(directory, '_SUCCESS'), '');
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 5);
+});
+
+test('a _SUCCESS beside half a file fails the version with the reason, and the one before serves', async (t) => {
+  const { repository, factor, statusOf } = await open(t, { other: scaleModel(7) }, { threads: 1 });
+  publish(repository, 'm', 1, scale(1));
+  await until('it is served', async () => (await factor('m').catch(() => 0)) === 1);
+  const staging = join(repository, '.half');
+  mkdirSync(staging);
+  writeFileSync(join(staging, 'model.onnx'), scale(2).subarray(0, 60));
+  writeFileSync(join(staging, '_SUCCESS'), '');
+  renameSync(staging, join(repository, 'm/2'));
+  await until('its failure is listed', () => statusOf('m').some(({ state }) => state === 'failed'));
+  assert.match(
+    statusOf('m').find(({ version }) => version === 2)!.reason!,
+    /2\/model\.onnx: not a whole ONNX model: .*\(the file has 60 bytes\); it is truncated/,
+  );
+  assert.equal(await factor('m'), 1);
+  writeFileSync(join(repository, 'm/2/model.onnx'), scale(2));
+  await until('the whole file is served', async () => (await factor('m')) === 2);
+});
+
 test('of a flood of versions the newest is loaded, and not every one', async (t) => {
   const { repository, factor, runtime } = await open(t);
   for (let version = 1; version <= 40; version++) publish(repository, 'm', version, scale(version));
