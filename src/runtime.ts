@@ -418,7 +418,11 @@ export class Runtime {
     await this.#source.readConfigAgain();
   }
 
-  /** Unloads all versions of a model, until it is loaded by `load` or a request. Waits for its running requests. */
+  /**
+   * Unloads all versions of a model, until it is loaded by `load` or a request. Waits for its running requests.
+   *
+   * @throws SRV_MODEL_NOT_FOUND
+   */
   async unload(model: string): Promise<void> {
     await this.#lifecycle.unload(model);
   }

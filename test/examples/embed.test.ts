@@ -32,6 +32,19 @@ test('examples/embed/many.ts answers a hundred callers and drops the one that ga
   assert.equal(await outputOf('dist/examples/embed/many.js'), 'at least 95 of 100 right\nSRV_CANCELLED\n');
 });
 
+test('examples/embed/versions.ts loads, names, splits, goes back and unloads', async () => {
+  assert.deepEqual((await outputOf('dist/examples/embed/versions.js')).split('\n'), [
+    '{ next: 2, stable: 1 } version 1',
+    'version 2, variant new',
+    'version 2',
+    'back to version 1',
+    'SRV_MODEL_NOT_READY',
+    'SRV_MODEL_NOT_FOUND',
+    'SRV_BAD_CONFIG',
+    '',
+  ]);
+});
+
 test('examples/embed/commonjs.cjs runs a model from CommonJS', async () => {
   assert.equal(await outputOf('examples/embed/commonjs.cjs'), '0.99\n');
 });
