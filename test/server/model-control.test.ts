@@ -51,7 +51,7 @@ for (const kept of [0, 1]) {
       await post(`models/${model}/rollback`),
       404,
       'SRV_MODEL_NOT_FOUND',
-      new RegExp(`no earlier version is kept \\(keep_previous ${kept}\\) .* served are \\[1\\]`),
+      new RegExp(`no earlier version is kept \\(keep_previous ${kept}\\) .* served is version 1`),
     );
     assert.deepEqual(await ask(model), ['1', 1]);
   });
