@@ -539,6 +539,44 @@ test('a delta of a table is used as soon as its manifest is there, with the sess
   assert.ok(loadMs! > 0);
 });
 
+test('what was rolled back from does not come back with a delta of its table, and a delta can be rolled back', async (t) => {
+  const dim = 2;
+  const { repository, runtime, directory } = await open(t, undefined, { keepPrevious: 1 });
+  const table = join(directory, 'table');
+  await makeTable(table, countedRows(10, dim));
+  const row = async (): Promise<number> => {
+    const { outputs } = await runtime.infer('m', {
+      dense: tensor('FP32', [1, 2], [0, 0]),
+      ids: tensor('INT64', [1], [3n]),
+    });
+    return Number(outputs.y!.data[0]);
+  };
+  mkdirSync(join(repository, 'm'));
+  const embeddings = [{ table, ids: 'ids', target: 'rows' }];
+  writeFileSync(join(repository, 'm/model.json'), JSON.stringify({ embeddings }));
+  const version = (): number | undefined =>
+    runtime.listModels().find(({ name, state, reason }) => name === 'm' && state === 'ready' && !reason)
+      ?.version;
+  for (const number of [1, 2]) {
+    publish(repository, 'm', number, writeOnnxModel(concatModel(dim)));
+    await until(`version ${number} is served`, () => version() === number);
+  }
+  assert.equal(await runtime.rollback('m'), 1);
+  await makeTable(table, { 3: rowOf(103, dim) }, { mode: 'delta' });
+  await until('the delta is used', async () => (await row()) === 103);
+  assert.equal(version(), 1);
+  await makeTable(table, { 3: rowOf(203, dim) }, { mode: 'delta' });
+  await until('the next one is used', async () => (await row()) === 203);
+  assert.equal(await runtime.rollback('m'), 1);
+  assert.equal(await row(), 103, 'the tables of before are back');
+  // Something happens to the directory.
+  mkdirSync(join(repository, 'm/notes'));
+  await new Promise((resume) => setTimeout(resume, 1500));
+  assert.equal(await row(), 103);
+  await makeTable(table, { 3: rowOf(303, dim) }, { mode: 'delta' });
+  await until('a newer one is used', async () => (await row()) === 303);
+});
+
 test('a load that fails for want of its table is tried again, and works once the table is there', async (t) => {
   const { repository, runtime, directory, statusOf } = await open(t);
   const table = join(directory, 'late');

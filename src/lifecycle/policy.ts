@@ -2,8 +2,10 @@ import type { VersionState } from './version.js';
 
 /** What tells one state of a version from another. */
 export interface Fingerprint {
-  /** Differs where the files of the version, or what it works with, do. */
+  /** Differs where the files of the version do. */
   readonly content: string;
+  /** Differs where the tables that it works with have another newest version. @default it has none */
+  readonly tables?: string;
   /** Differs where its settings do. */
   readonly settings: string;
   /** Whether a stamp decides, and not the files themselves. */
@@ -27,7 +29,7 @@ export interface HeldVersion {
 export interface LoadRules {
   /** Load also what is held as it ought to be. */
   readonly isForced: boolean;
-  /** Contents that were rolled back from: they are not loaded again by themselves. */
+  /** What was rolled back from, see `isRejected`: it is not loaded again by itself. */
   readonly rejected: ReadonlySet<string>;
   /** Whether a version that failed may be tried now. */
   readonly mayRetry: (announced: AnnouncedVersion) => boolean;
@@ -35,7 +37,27 @@ export interface LoadRules {
 
 /** Whether two fingerprints are of one state. */
 export function isSameState(a: Fingerprint, b: Fingerprint): boolean {
-  return a.content === b.content && a.settings === b.settings;
+  return a.content === b.content && a.settings === b.settings && a.tables === b.tables;
+}
+
+/** What a rollback rejects: the content, whatever its tables become, or its tables where they are all that differs. */
+export function rejectionOf(left: Fingerprint, target: Fingerprint): string {
+  return left.content === target.content ? withTables(left) : left.content;
+}
+
+/** Whether a state was rolled back from. */
+export function isRejected(fingerprint: Fingerprint, rejected: ReadonlySet<string>): boolean {
+  return rejected.has(fingerprint.content) || rejected.has(withTables(fingerprint));
+}
+
+/** A state that is wanted again. */
+export function acceptAgain(fingerprint: Fingerprint, rejected: Set<string>): void {
+  rejected.delete(fingerprint.content);
+  rejected.delete(withTables(fingerprint));
+}
+
+function withTables({ content, tables = '' }: Fingerprint): string {
+  return `${content} with ${tables}`;
 }
 
 /** The announced versions that have to be loaded now. */
@@ -46,7 +68,7 @@ export function versionsToLoad<Announced extends AnnouncedVersion>(
 ): readonly Announced[] {
   if (isForced) return announced;
   return announced.filter((one) => {
-    if (rejected.has(one.fingerprint.content)) return false;
+    if (isRejected(one.fingerprint, rejected)) return false;
     const same = held.find((other) => isSameVersion(one, other));
     return same?.state !== 'ready' && mayRetry(one);
   });
@@ -68,7 +90,7 @@ export function obsoleteVersions<Held extends HeldVersion>(
   const ready = held.filter(({ state }) => state === 'ready');
   if (announced === undefined) return ready;
   const isWanted = (one: HeldVersion): boolean =>
-    !rejected.has(one.fingerprint.content) && announced.some((other) => isSameVersion(one, other));
+    !isRejected(one.fingerprint, rejected) && announced.some((other) => isSameVersion(one, other));
   return ready.some(isWanted) ? ready.filter((one) => !isWanted(one)) : [];
 }
 

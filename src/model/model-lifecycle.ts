@@ -12,9 +12,12 @@ import { type ErrorCode, errorToData, messageOf, ServingError } from '../errors.
 import { chooseEvictions } from '../lifecycle/eviction.js';
 import { LoadFailures } from '../lifecycle/load-failures.js';
 import {
+  acceptAgain,
   type Fingerprint,
+  isRejected,
   isSameVersion,
   obsoleteVersions,
+  rejectionOf,
   staleVersions,
   versionsToLoad,
 } from '../lifecycle/policy.js';
@@ -311,10 +314,10 @@ export class ModelLifecycle {
       const rejected = this.#requested.rejectedOf(name);
       const target =
         behind ??
-        this.#kept.get(name)?.find(({ fingerprint }) => !rejected.has(fingerprint.content)) ??
+        this.#kept.get(name)?.find(({ fingerprint }) => !isRejected(fingerprint, rejected)) ??
         (await this.#loadOlder(name, current, rejected));
-      if (current) rejected.add(current.fingerprint.content);
-      rejected.delete(target.fingerprint.content);
+      if (current) rejected.add(rejectionOf(current.fingerprint, target.fingerprint));
+      acceptAgain(target.fingerprint, rejected);
       this.#requested.keep();
       this.#serve(target);
       if (current && current !== target) await this.#retire([current]);
@@ -390,8 +393,8 @@ export class ModelLifecycle {
       this.#options.logger.error({ model: name, code: entry.error.code }, entry.error.message);
     }
     noteConfiguration(name, entries ?? [], registry, this.#options.logger);
-    const announced = entries && (await this.#announcedOf(entries));
     const rejected = this.#requested.rejectedOf(name);
+    const announced = entries && (await this.#wantedOf(name, entries, rejected));
     for (const version of registry.versionsOf(name)) {
       // What could not be loaded in its place is not there any more.
       if (announced?.some((one) => isSameVersion(one, version))) version.reloadError = undefined;
@@ -429,6 +432,24 @@ export class ModelLifecycle {
     if (announced?.length === 0 && first) throw first.error;
   }
 
+  /** What is announced; where all of it was rolled back from, the version that is served in its place, with its tables of now. */
+  async #wantedOf(
+    name: string,
+    entries: readonly RepositoryEntry[],
+    rejected: ReadonlySet<string>,
+  ): Promise<readonly Announced[]> {
+    const announced = await this.#announcedOf(entries);
+    const [served] = this.#options.registry.readyVersions(name);
+    const isAllRejected =
+      announced.length > 0 && announced.every(({ fingerprint }) => isRejected(fingerprint, rejected));
+    if (!served || !isAllRejected) return announced;
+    const standIn = (await this.#announcedAll(entries)).find(
+      ({ version, fingerprint }) =>
+        version === served.version && fingerprint.content === served.fingerprint.content,
+    );
+    return standIn ? [standIn] : announced;
+  }
+
   /** What to load where all that is wanted was rolled back from and nothing is served, as after a restart. */
   async #fallback(
     name: string,
@@ -438,7 +459,7 @@ export class ModelLifecycle {
     if (!entries || rejected.size === 0 || this.#options.registry.readyVersions(name).length > 0)
       return undefined;
     const newestFirst = (await this.#announcedAll(entries)).toSorted((a, b) => b.version - a.version);
-    const sound = newestFirst.find(({ fingerprint }) => !rejected.has(fingerprint.content));
+    const sound = newestFirst.find(({ fingerprint }) => !isRejected(fingerprint, rejected));
     if (sound) return sound;
     // It is all there is: better than nothing.
     rejected.clear();
@@ -459,7 +480,7 @@ export class ModelLifecycle {
     if (this.#options.registry.readyVersions(name).length > 0) return false;
     const contents = new Set(lost.map(({ fingerprint }) => fingerprint.content));
     for (const one of await this.#servedBefore(name, entries, contents)) {
-      if (this.#requested.rejectedOf(name).has(one.fingerprint.content)) continue;
+      if (isRejected(one.fingerprint, this.#requested.rejectedOf(name))) continue;
       // Why it cannot be loaded is logged; the failure of the new one is what the caller is told.
       const isBack = await this.#load(one).then(
         () => true,
@@ -674,7 +695,7 @@ export class ModelLifecycle {
     const older = (await this.#announcedAll(entries))
       .filter(({ version }) => version < (current?.version ?? Number.POSITIVE_INFINITY))
       .toSorted((a, b) => b.version - a.version);
-    const target = [...served, ...older].find(({ fingerprint }) => !rejected.has(fingerprint.content));
+    const target = [...served, ...older].find(({ fingerprint }) => !isRejected(fingerprint, rejected));
     if (target) return this.#load(target);
     const keepPrevious = current ? this.#keepPreviousOf(current.entry) : this.#options.keepPrevious;
     throw new ServingError(

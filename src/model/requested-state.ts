@@ -43,7 +43,7 @@ interface Kept {
 export class RequestedState {
   /** Models that were unloaded: a source does not bring them back. */
   readonly unloaded: Set<string>;
-  /** Contents that were rolled back from, by model. */
+  /** What was rolled back from, by model: see `isRejected`. */
   readonly rejected: Map<string, Set<string>>;
   /** What was given with loads, by model. */
   readonly overrides: Map<string, LoadOverride>;

@@ -15,7 +15,7 @@ const settingsFiles = ['model.json', 'config.pbtxt', 'serving_server_conf.protot
  * Two equal fingerprints of a version mean that loading it again would change nothing.
  *
  * A model with a stamp file has that of the stamp, whatever happens to its files and settings; with version directories,
- * that of the files in its directory and of its settings; both that of the newest versions of its tables.
+ * that of the files in its directory and of its settings; both, apart from it, that of the newest versions of their tables.
  */
 export async function fingerprintOf(
   entry: ModelEntry,
@@ -29,12 +29,18 @@ export async function fingerprintOf(
   } else if (dirname(entry.modelFile) !== entry.directory) {
     parts.push(...(await filesIn(dirname(entry.modelFile))));
   }
-  for (const table of tablesOf(entry)) parts.push(`${table} ${await newestVersionIn(table)}`);
-  const content = createHash('sha256').update(parts.join('\n')).digest('base64url');
+  const content = digestOf(parts);
+  const newest: string[] = [];
+  for (const table of tablesOf(entry)) newest.push(`${table} ${await newestVersionIn(table)}`);
+  const tables = newest.length === 0 ? {} : { tables: digestOf(newest) };
   // A model.json that is copied before its model says nothing until the stamp does.
   return stampFile === undefined
-    ? { content, settings: JSON.stringify(entry.settings) }
-    : { content, settings: '', isOfStamp: true };
+    ? { content, settings: JSON.stringify(entry.settings), ...tables }
+    : { content, settings: '', isOfStamp: true, ...tables };
+}
+
+function digestOf(lines: readonly string[]): string {
+  return createHash('sha256').update(lines.join('\n')).digest('base64url');
 }
 
 async function stampOf(file: string, stamps: StampReader, rule: StampRule): Promise<string | undefined> {

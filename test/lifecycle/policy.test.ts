@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { obsoleteVersions, staleVersions, versionsToLoad } from '../../src/lifecycle/policy.js';
+import {
+  acceptAgain,
+  isRejected,
+  obsoleteVersions,
+  rejectionOf,
+  staleVersions,
+  versionsToLoad,
+} from '../../src/lifecycle/policy.js';
 import { retryPauseMs } from '../../src/lifecycle/retry.js';
 import type { VersionState } from '../../src/lifecycle/version.js';
 
@@ -34,6 +41,18 @@ test('what was rolled back from does not come back with other settings, and othe
   }));
   const rejected = new Set(['content 2']);
   assert.deepEqual(numbers(versionsToLoad(changed, [held(1, 'ready')], { ...rules, rejected })), [1]);
+});
+
+test('a content is rolled back from whatever its tables become, and of one content its tables alone', () => {
+  const state = (content: string, tables: string) => ({ content, settings: '', tables });
+  const ofContent = new Set([rejectionOf(state('new', 't1'), state('old', 't1'))]);
+  assert.ok(isRejected(state('new', 't2'), ofContent));
+  assert.ok(!isRejected(state('old', 't1'), ofContent));
+  const ofTables = new Set([rejectionOf(state('same', 't2'), state('same', 't1'))]);
+  assert.ok(isRejected(state('same', 't2'), ofTables));
+  assert.ok(!isRejected(state('same', 't3'), ofTables));
+  acceptAgain(state('same', 't2'), ofTables);
+  assert.equal(ofTables.size, 0);
 });
 
 test('nothing is unloaded before something that ought to be served is', () => {
