@@ -64,6 +64,8 @@ test('a bucket is a model repository: versions without a done file, later models
     notes?.reason ?? '',
     /^s3:\/\/models\/prod\/notes has not been fetched yet: no done file at .*fluid_time_file, and no version/,
   );
+  await put('/prod/ranker/11/model.onnx', model(11));
+  await put('/prod/ranker/11/_SUCCESS', '');
   await put('/prod/late/4/model.onnx', model(4));
   await put('/prod/late/4/_SUCCESS', '');
   await store.remove('/prod/notes/readme.txt');
@@ -72,5 +74,7 @@ test('a bucket is a model repository: versions without a done file, later models
   );
   assert.equal(await factor(runtime, 'late'), 4);
   await until('the old one is gone', () => runtime.listModels().every(({ name }) => name !== 'notes'));
-  assert.equal(await factor(runtime, 'ranker'), 10);
+  await until('a new version is served', async () => (await factor(runtime, 'ranker')) === 11);
+  const page = await runtime.metrics();
+  assert.match(page, /onnx_serving_loads_total\{result="ready"\} 4\n/, 'each version is loaded once');
 });

@@ -79,6 +79,8 @@ export class ModelSource {
   readonly #seen = new Map<string, { readonly changedAt: number; readonly at: number }>();
   /** Places that are looked into now; true when they changed meanwhile. */
   readonly #looking = new Map<string, boolean>();
+  /** Places that were to be looked at while the start looks for them; undefined once it has ended. */
+  #asked: Set<string> | undefined = new Set();
   #configTimer: { cancel(): void } | undefined;
   #isClosed = false;
 
@@ -110,6 +112,8 @@ export class ModelSource {
    */
   async start(): Promise<void> {
     const { models, modelRepository, modelConfigFile, announce } = this.#options;
+    const asked = new Set<string>();
+    this.#asked = asked;
     // Before looking: what comes while it looks is then seen as a change.
     // What cannot be read is told by the search for models.
     const children = modelRepository === undefined ? [] : await placesIn(modelRepository).catch(() => []);
@@ -123,6 +127,8 @@ export class ModelSource {
     for (const { path, options } of configured) this.#addPlace(path, 'by file', options, found);
     for (const path of children) this.#addPlace(path, 'by repository', {}, found);
     for (const name of namesOf(found)) announce(name, ofName(found, name));
+    this.#asked = undefined;
+    for (const place of asked) this.look(place);
     if (modelConfigFile !== undefined) this.#planConfigPoll(modelConfigFile);
   }
 
@@ -156,10 +162,17 @@ export class ModelSource {
     }
   }
 
-  /** Looks again at what is at a place, where it is one of those that models are at, or is in the repository. */
+  /**
+   * Looks again at what is at a place, where it is one of those that models are at, or is in the repository; during the
+   * start once that has ended, and before it not at all: it finds what is there.
+   */
   look(place: string): void {
     const { modelRepository } = this.#options;
     const path = resolve(place);
+    if (this.#asked) {
+      this.#asked.add(path);
+      return;
+    }
     if (this.#places.has(path)) void this.#lookInto(path);
     else if (modelRepository !== undefined && dirname(path) === resolve(modelRepository)) {
       void this.#lookForPlaces(modelRepository);
@@ -206,8 +219,11 @@ export class ModelSource {
   ): void {
     const path = resolve(place);
     const entries = found.filter((entry) => isAt(entry, path));
-    const models = [...(this.#places.get(path)?.models ?? []), { said, options }];
-    this.#places.set(path, { models, entries });
+    const before = this.#places.get(path)?.models ?? [];
+    const saying: Saying = { said, options };
+    // The watch may have found it meanwhile: said twice, each of its versions would be announced twice.
+    const isKnown = before.some((other) => JSON.stringify(other) === JSON.stringify(saying));
+    this.#places.set(path, { models: isKnown ? before : [...before, saying], entries });
     this.#watchPlace(path, entries);
   }
 
