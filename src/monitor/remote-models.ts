@@ -79,7 +79,7 @@ export class RemoteModels<Policy> {
       const before = this.#followed.get(target) ?? next.get(target);
       const one: Followed<Policy> = before ?? {
         monitor: monitors.make(config, (present) => chooseVersions(target, one.policy, present)),
-        policy: undefined,
+        policy: model.policy,
       };
       next.set(target, one);
     }

@@ -7,6 +7,8 @@ import { afterEach, beforeEach, it } from 'node:test';
 import { ServingError } from '../../src/errors.js';
 import { Monitors } from '../../src/monitor/monitors.js';
 import { RemoteModels } from '../../src/monitor/remote-models.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { until } from '../support/until.js';
 
 let directory: string;
 let monitors: Monitors;
@@ -45,6 +47,25 @@ it('a model of two lists is brought until the list that came first is without it
   assert.deepEqual(followed(), ['a']);
   first.follow([]);
   assert.deepEqual(followed(), []);
+});
+
+it('a model that comes with a policy is looked at once in an interval, and at once when it gets another one', async () => {
+  const clock = new ManualClock();
+  monitors = new Monitors({ clock });
+  const models = open();
+  const hasLooked = async (looks: number): Promise<void> => {
+    await until(`${looks} looks, and a pause`, () => clock.timers === 1 && absent() === looks);
+  };
+  const absent = (): number => monitors.counts[0]?.looks.absent ?? 0;
+  models.follow([{ ...at('a'), policy: 'all' }]);
+  await hasLooked(1);
+  await clock.advance(3_600_000);
+  await hasLooked(2);
+  models.follow([{ ...at('a'), policy: 'all' }]);
+  await clock.settle();
+  assert.equal(absent(), 2);
+  models.follow([{ ...at('a'), policy: 'latest' }]);
+  await hasLooked(3);
 });
 
 it('a model that ends and comes back begins anew', async () => {
