@@ -1,6 +1,7 @@
 /** Keeps the wanted versions of a remote directory of version directories here, and what lies beside them. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock } from '../batching/clock.js';
 import type { MonitorConfig } from '../config/monitor-settings.js';
 import { completeMarker } from '../config/place.js';
 import { makeDirectory } from '../make-directory.js';
@@ -25,6 +26,8 @@ export interface VersionFollowerOptions {
   readonly places: WorkPlaces;
   readonly choose: ChooseVersions;
   readonly logger: Logger;
+  /** Tells how long a version has been the same. */
+  readonly clock: Clock;
   readonly timeOfDay: () => number;
 }
 
@@ -47,11 +50,13 @@ export interface Followed {
 /** Follows the version directories of one model. */
 export class VersionFollower {
   readonly #options: VersionFollowerOptions;
-  readonly #watch = new VersionWatch();
+  readonly #watch: VersionWatch;
   #ambiguous = '';
 
   constructor(options: VersionFollowerOptions) {
     this.#options = options;
+    const { clock, config } = options;
+    this.#watch = new VersionWatch({ clock, intervalMs: config.intervalS * 1000 });
   }
 
   /** @throws what fetching throws, once everything else was brought */
@@ -215,7 +220,7 @@ function outcomeOf({ whole, restless }: JudgedVersions, label: string): Omit<Fol
   if (whole.length > 0) return { outcome };
   const problem =
     restless.length > 0
-      ? `version ${restless[0]} in ${label} may still be written: it is taken once it holds ${completeMarker}, or is the same at two looks`
+      ? `version ${restless[0]} in ${label} may still be written: it is taken once it holds ${completeMarker}, or is the same at two looks an interval apart`
       : `none of the version directories in ${label} that are wanted holds a .onnx file`;
   return { outcome, problem };
 }

@@ -122,6 +122,7 @@ export class Monitor {
         places: this.#places,
         choose,
         logger: this.#logger,
+        clock: this.#clock,
         timeOfDay: this.#timeOfDay,
       });
     }

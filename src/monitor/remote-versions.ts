@@ -1,4 +1,5 @@
 /** A remote directory of version directories: what is in it, which versions are wanted here, and which are whole. */
+import type { Clock } from '../batching/clock.js';
 import { completeMarker } from '../config/place.js';
 import { joinRemote, requireSegment } from '../remote/fetch-tree.js';
 import type { RemoteEntry, RemoteOptions, RemoteStore } from '../remote/remote-store.js';
@@ -73,19 +74,37 @@ export interface JudgedVersions {
   readonly restless: readonly number[];
 }
 
+/** What was seen of a version, and since when it is the same. */
+interface Seen {
+  readonly stamp: string;
+  readonly at: number;
+}
+
+/** By how much a timer of the interval may end early, ms: the clock that measures it is another one. */
+const timerSlackMs = 5;
+
 /** Of version directories that are uploaded at one time; one with a history of hundreds is not looked through. */
 const mostRounds = 4;
 
-/** Tells which version directories are whole. It remembers what it saw at the last look. */
+/** Tells which version directories are whole. It remembers what it saw of those that no done file announces. */
 export class VersionWatch {
-  #seen: ReadonlyMap<number, string> = new Map();
+  readonly #clock: Clock;
+  readonly #intervalMs: number;
+  readonly #seen = new Map<number, Seen>();
+
+  /** @param intervalMs how long a version has to be the same */
+  constructor({ clock, intervalMs }: { readonly clock: Clock; readonly intervalMs: number }) {
+    this.#clock = clock;
+    this.#intervalMs = intervalMs;
+  }
 
   /**
    * Finds the wanted versions among those that are whole. Whole is what a done file announces, what holds `_SUCCESS`, and
-   * what is the same, by names, sizes and ETags, as at the last look. What is not whole is passed over for the next one.
+   * what is the same, by names, sizes and ETags, as at a look that is an interval ago. What is not whole is passed over for
+   * the next one.
    */
   async judge(listing: VersionListing, options: JudgeOptions): Promise<JudgedVersions> {
-    const seen = new Map<number, string>();
+    for (const version of this.#seen.keys()) if (!listing.versions.has(version)) this.#seen.delete(version);
     const left = new Set(listing.versions.keys());
     const whole = new Map<number, WholeVersion>();
     const restless: number[] = [];
@@ -94,13 +113,12 @@ export class VersionWatch {
       const open = [...wanted].filter((version) => !whole.has(version)).toSorted((a, b) => b - a);
       if (open.length === 0) break;
       for (const version of open) {
-        const judged = await this.#judgeOne(version, listing, options, seen);
-        if (judged === 'hollow' || judged === 'restless') left.delete(version);
-        else whole.set(version, judged);
-        if (judged === 'restless' || seen.has(version)) restless.push(version);
+        const { found, isRestless } = await this.#judgeOne(version, listing, options);
+        if (found) whole.set(version, found);
+        else left.delete(version);
+        if (isRestless) restless.push(version);
       }
     }
-    this.#seen = seen;
     const wanted = await options.choose([...left]);
     return {
       whole: [...whole.values()]
@@ -114,17 +132,20 @@ export class VersionWatch {
     version: number,
     { versions, beside }: VersionListing,
     options: JudgeOptions,
-    seen: Map<number, string>,
-  ): Promise<WholeVersion | 'restless' | 'hollow'> {
+  ): Promise<{ readonly found?: WholeVersion; readonly isRestless?: true }> {
     const { store, installed, done, ...remote } = options;
     const path = versions.get(version)!;
     const here = installed[version];
-    const asItIs = { version, path, isHere: true, ...(here === undefined ? {} : { stamp: here }) };
+    const asItIs =
+      here === undefined ? {} : ({ found: { version, path, isHere: true, stamp: here } } as const);
     if (done && !done.isNew) {
       // What lies there now may be half of what the next done file announces.
       if (here !== undefined) return asItIs;
-      return done.announced.includes(version) ? { version, path, isHere: false } : 'restless';
+      return done.announced.includes(version)
+        ? { found: { version, path, isHere: false } }
+        : { isRestless: true };
     }
+    const askedAt = this.#clock.now();
     const stamp = (await store.stampOf(path, remote))?.text;
     if (stamp !== undefined && stamp === here) return asItIs;
     const entries = (await store.list(path, remote)) ?? [];
@@ -133,13 +154,20 @@ export class VersionWatch {
     const isModel = beside.some(({ name }) => name === 'config.pbtxt')
       ? entries.length > 0
       : entries.some(({ name }) => /\.onnx$/i.test(name));
-    if (stamp === undefined || !isModel) return here === undefined ? 'hollow' : asItIs;
+    if (stamp === undefined || !isModel) return asItIs;
     const isMarked = entries.some(({ name, isDirectory }) => name === completeMarker && !isDirectory);
     // The marker of a version that is replaced may be the one of before.
-    if (done || (isMarked && here === undefined) || this.#seen.get(version) === stamp) {
-      return { version, path, stamp, isHere: false };
+    if (done || (isMarked && here === undefined) || this.#isSettled(version, stamp, askedAt)) {
+      return { found: { version, path, stamp, isHere: false } };
     }
-    seen.set(version, stamp);
-    return here === undefined ? 'restless' : asItIs;
+    return { ...asItIs, isRestless: true };
+  }
+
+  /** It stays so where it cannot be fetched: the next look is another attempt, and not the first of two. */
+  #isSettled(version: number, stamp: string, at: number): boolean {
+    const seen = this.#seen.get(version);
+    if (seen?.stamp === stamp) return at - seen.at >= this.#intervalMs - timerSlackMs;
+    this.#seen.set(version, { stamp, at });
+    return false;
   }
 }

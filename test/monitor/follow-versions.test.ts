@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { pino } from 'pino';
-import { Monitor } from '../../src/monitor/monitor.js';
+import { type LookOutcome, Monitor } from '../../src/monitor/monitor.js';
 import { type VersionPolicy, wantedVersions } from '../../src/repository/version-policy.js';
 import { type FileServer, serveFiles } from '../support/file-server.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -17,6 +17,7 @@ let remote: string;
 let local: string;
 let server: FileServer;
 let lines: string[];
+let clock: ManualClock;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'onnx-serving-versions-'));
   remote = join(directory, 'remote/models/ctr');
@@ -24,13 +25,14 @@ beforeEach(async () => {
   mkdirSync(remote, { recursive: true });
   server = await serveFiles(join(directory, 'remote'));
   lines = [];
+  clock = new ManualClock();
 });
 afterEach(async () => {
   await server.close();
   rmSync(directory, { recursive: true, force: true });
 });
 
-function open(policy?: VersionPolicy, clock?: ManualClock): Monitor {
+function open(policy?: VersionPolicy): Monitor {
   const logger = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
   return new Monitor(
     {
@@ -45,9 +47,15 @@ function open(policy?: VersionPolicy, clock?: ManualClock): Monitor {
     {
       logger,
       chooseVersions: async (present) => wantedVersions(present, policy),
-      ...(clock ? { clock } : {}),
+      clock,
     },
   );
+}
+
+/** Looks when the interval is over. */
+async function lookLater(monitor: Monitor): Promise<LookOutcome> {
+  await clock.advance(monitor.nextPauseMs);
+  return monitor.look();
 }
 
 function put(files: Readonly<Record<string, string>>): void {
@@ -75,9 +83,10 @@ describe('version directories without a done file', () => {
       /ctr has not been fetched yet: version 12 in .* may still be written/,
     );
     put({ '12/model.onnx': 'twelve', '12/weights': 'more' });
-    assert.equal(await monitor.look(), 'installed', 'the next lower one was the same');
+    assert.equal(await lookLater(monitor), 'installed', 'the next lower one was the same');
     assert.deepEqual(here(), { '3/model.onnx': 'three' });
-    assert.equal(await monitor.look(), 'installed');
+    assert.equal(await monitor.look(), 'incomplete', 'an interval has to lie between the two');
+    assert.equal(await lookLater(monitor), 'installed');
     assert.deepEqual(here(), {
       '3/model.onnx': 'three',
       '12/model.onnx': 'twelve',
@@ -101,7 +110,7 @@ describe('version directories without a done file', () => {
     put({ '1/model.onnx': 'another' });
     assert.equal(await monitor.look(), 'incomplete');
     assert.equal(here()['1/model.onnx'], 'one');
-    assert.equal(await monitor.look(), 'installed');
+    assert.equal(await lookLater(monitor), 'installed');
     assert.equal(here()['1/model.onnx'], 'another');
   });
 
@@ -126,7 +135,7 @@ describe('version directories without a done file', () => {
       rmSync(local, { recursive: true, force: true });
       const monitor = open(policy);
       await monitor.look();
-      await monitor.look();
+      await lookLater(monitor);
       return Object.keys(here())
         .map((name) => name.split('/')[0]!)
         .toSorted();
@@ -170,9 +179,21 @@ describe('version directories without a done file', () => {
     assert.match(logged(), /SRV_REMOTE_DAMAGED/);
   });
 
+  it('that cannot be fetched are tried again after pauses that grow', async () => {
+    const monitor = open();
+    put({ '1/model.onnx': '1', '1/model.onnx.sha256': 'f'.repeat(64) });
+    assert.equal(await monitor.look(), 'incomplete');
+    for (const pauseMs of [10_000, 20_000, 40_000]) {
+      assert.equal(await lookLater(monitor), 'failed');
+      assert.equal(monitor.nextPauseMs, pauseMs);
+    }
+    remove('1/model.onnx.sha256');
+    assert.equal(await lookLater(monitor), 'incomplete', 'another one has to be the same for an interval');
+    assert.equal(await lookLater(monitor), 'installed');
+  });
+
   it('are waited for at the start until they were seen twice', async () => {
-    const clock = new ManualClock();
-    const monitor = open(undefined, clock);
+    const monitor = open();
     put({ '1/model.onnx': '1' });
     const first = monitor.lookFirst(new AbortController().signal);
     await until('it was seen once', () => monitor.counts.incomplete === 1 && clock.timers === 1);
