@@ -191,9 +191,9 @@ export async function versionsIn(directory: string): Promise<readonly number[]> 
     .toSorted((a, b) => a - b);
 }
 
-/** The version that a directory's name means; undefined where it means none. */
+/** The version that a directory's name means; undefined where it means none, or is above 2^53 - 1. */
 export function versionNumber(name: string): number | undefined {
-  return /^\d{1,15}$/.test(name) ? Number(name) : undefined;
+  return /^\d+$/.test(name) && Number.isSafeInteger(Number(name)) ? Number(name) : undefined;
 }
 
 /** Removes a version directory: renamed first, so that a reader sees all of it or nothing. */
