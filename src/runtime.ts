@@ -604,7 +604,11 @@ export class Runtime {
   }
 }
 
-/** Of the versions at an address those are fetched that would be served, were they here. */
+/**
+ * Of the versions at an address those are fetched that would be served, were they here.
+ *
+ * @throws as `policyIn`
+ */
 async function chooseRemoteVersions(
   directory: string,
   policy: VersionPolicy | undefined,

@@ -9,7 +9,7 @@ import type { Logger } from '../observe/logger.js';
 import { throwIfAborted } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
 import type { RemoteEntry, RemoteStamp } from '../remote/remote-store.js';
-import { type FetchContext, type FetchedModel, fetchModel } from './fetch-model.js';
+import { doneFilePath, type FetchContext, type FetchedModel, fetchModel } from './fetch-model.js';
 import { removeVersion, replaceDirectory, touchStampFile, versionsIn } from './install-model.js';
 import {
   type ChooseVersions,
@@ -142,7 +142,7 @@ export class VersionFollower {
     const beside: Record<string, string> = { ...before };
     const wanted = entries.filter(
       ({ name }) =>
-        name !== config.localTimestampFile && !config.remoteDonefileName.split('/').includes(name),
+        name !== config.localTimestampFile && joinRemote(this.#remotePath, name) !== doneFilePath(config),
     );
     for (const entry of wanted) {
       const path = joinRemote(this.#remotePath, entry.name);

@@ -5,7 +5,7 @@ import { joinRemote, requireSegment } from '../remote/fetch-tree.js';
 import type { RemoteEntry, RemoteOptions, RemoteStore } from '../remote/remote-store.js';
 import { versionNumber } from './install-model.js';
 
-/** Which of the versions that are there are wanted. */
+/** Which of the versions that are there are wanted. It rejects where that is not known: then nothing is brought or removed. */
 export type ChooseVersions = (present: readonly number[]) => Promise<ReadonlySet<number>>;
 
 /** What a directory of version directories holds. */

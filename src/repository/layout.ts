@@ -174,15 +174,19 @@ export async function placesOfConfig(
   return places;
 }
 
-/** The version policy that the settings in a model's directory name; undefined where none does, or they cannot be read. */
+/**
+ * The version policy that the settings in a model's directory name; undefined where none does, or there is no directory.
+ *
+ * @throws SRV_IO, SRV_BAD_CONFIG, SRV_MODEL_UNSUPPORTED for settings that are there: what they want is not known then
+ */
 export async function policyIn(directory: string): Promise<VersionPolicy | undefined> {
   try {
-    const { settings, tritonConfig } = await readSettingsBeside(directory, await listDirectory(directory));
-    return policyOfSettings(settings) ?? tritonConfig?.versionPolicy;
+    await requirePlace(directory);
   } catch {
-    // The search for models tells it.
     return undefined;
   }
+  const { settings, tritonConfig } = await readSettingsBeside(directory, await listDirectory(directory));
+  return policyOfSettings(settings) ?? tritonConfig?.versionPolicy;
 }
 
 /** Where a monitor has what it is fetching, unless `local_tmp_path` says otherwise. */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { pino } from 'pino';
 import { type LookOutcome, Monitor } from '../../src/monitor/monitor.js';
+import { policyIn } from '../../src/repository/layout.js';
 import { type VersionPolicy, wantedVersions } from '../../src/repository/version-policy.js';
 import { type FileServer, serveFiles } from '../support/file-server.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -46,7 +47,8 @@ function open(policy?: VersionPolicy): Monitor {
     },
     {
       logger,
-      chooseVersions: async (present) => wantedVersions(present, policy),
+      chooseVersions: async (present) =>
+        wantedVersions(present, policy ?? (await policyIn(join(local, 'ctr')))),
       clock,
     },
   );
@@ -143,6 +145,33 @@ describe('version directories without a done file', () => {
     assert.deepEqual(await versions({ kind: 'latest', count: 2 }), ['3', '4']);
     assert.deepEqual(await versions({ kind: 'all' }), ['1', '2', '3', '4']);
     assert.deepEqual(await versions({ kind: 'specific', versions: [2, 9] }), ['2']);
+  });
+
+  it('stay as they are while the settings that choose among them cannot be read', async () => {
+    const monitor = open();
+    put({ '1/model.onnx': '1', '1/_SUCCESS': '', '2/model.onnx': '2', '2/_SUCCESS': '' });
+    put({ 'model.json': '{"version_policy":"all"}' });
+    assert.equal(await monitor.look(), 'installed');
+    put({ '3/model.onnx': '3', '3/_SUCCESS': '', 'model.json': '{"version_policy":' });
+    assert.equal(await monitor.look(), 'failed');
+    assert.match(logged(), /SRV_BAD_CONFIG.*the model was not fetched: .*ctr\/model\.json/);
+    const models = (): string[] => Object.keys(here()).filter((name) => name.endsWith('.onnx'));
+    assert.deepEqual(models().toSorted(), ['1/model.onnx', '2/model.onnx']);
+    put({ 'model.json': '{"version_policy":"all", "weight":2}' });
+    assert.equal(await monitor.look(), 'installed');
+    assert.equal(models().length, 3);
+  });
+
+  it('may have any number that can be served, and files beside them the name of the model', async () => {
+    put({
+      '9007199254740991/model.onnx': '1',
+      '9007199254740991/_SUCCESS': '',
+      '9007199254740992/a.onnx': '',
+    });
+    put({ ctr: 'table', 'model.json': '{}' });
+    assert.equal(await open().look(), 'installed');
+    assert.equal(here()['9007199254740991/model.onnx'], '1');
+    assert.equal(here().ctr, 'table');
   });
 
   it('that the publisher took back are removed, and an empty listing removes none', async () => {
