@@ -135,6 +135,7 @@ export class Runtime {
   readonly traffic: TrafficControl;
   readonly #models: ModelService;
   readonly #logger: Logger;
+  readonly #onFetch: RuntimeDependencies['onFetch'];
   readonly #groups: readonly InstanceGroup[];
   readonly #mainInstance: MainInstance | undefined;
   readonly #scheduler: Scheduler;
@@ -167,6 +168,7 @@ export class Runtime {
   constructor(config: RuntimeConfig, dependencies: RuntimeDependencies) {
     const clock = dependencies.clock ?? systemClock;
     this.config = config;
+    this.#onFetch = dependencies.onFetch;
     this.#logger = dependencies.logger ?? silentLogger();
     const state =
       config.stateFile === undefined ? new MemoryState() : new StateFile(config.stateFile, this.#logger);
@@ -229,7 +231,7 @@ export class Runtime {
       logger: this.#logger,
       clock,
       onProgress: (progress) => {
-        if (!this.#isStarted) dependencies.onFetch?.(progress);
+        if (!this.#isStarted) this.#onFetch?.(progress);
       },
       onAbsence: (directory) => this.#source.look(directory),
     });
@@ -342,11 +344,16 @@ export class Runtime {
     process.on('exit', this.#forgetCrashes);
     await requireProviders(this.#groups);
     await this.#taken.removeLeftovers();
-    await this.#bringModels();
-    this.#logger.info('loading models');
-    await this.#source.start();
+    try {
+      await this.#bringModels();
+      this.#logger.info('loading models');
+      await this.#source.start();
+    } finally {
+      this.#isStarted = true;
+      // A fetch that goes on is none of the start any more.
+      this.#onFetch?.(undefined);
+    }
     // Why a model cannot be served is kept with it; the others go on.
-    this.#isStarted = true;
     await Promise.all(this.#atStart.splice(0));
     if (this.#stop.signal.aborted) return;
     this.service.start();

@@ -11,6 +11,7 @@ import { writeOnnxModel } from '../src/model/onnx-writer.js';
 import { openRuntime, type Runtime } from '../src/runtime.js';
 import { tensor } from '../src/tensor/tensor.js';
 import { serveFiles } from './support/file-server.js';
+import { ManualClock } from './support/manual-clock.js';
 import {
   makeDirectory,
   placeModel,
@@ -178,6 +179,39 @@ test('a models.config names addresses, with policies and labels, and another one
   const metrics = await runtime.metrics();
   assert.match(metrics, /monitor_looks_total\{monitor="new",result="installed"\} 1/);
   assert.doesNotMatch(metrics, /monitor="ctr"/);
+});
+
+test('the progress of the start is taken away when it ends, though a fetch goes on or it fails', async (t) => {
+  const directory = scratch(t);
+  const server = await serveFiles(directory);
+  t.after(() => server.close());
+  let asked = 0;
+  server.override = (request, reply) => {
+    asked += 1;
+    const headers = { etag: '"a"', 'content-length': 10 };
+    if (request.headers['if-none-match'] !== undefined) reply.writeHead(304, { etag: '"a"' }).end();
+    else if (asked === 1) reply.writeHead(200, headers).end('ten bytes.');
+    else reply.writeHead(200, headers).write('half');
+    return true;
+  };
+  const shown: unknown[] = [];
+  const clock = new ManualClock();
+  const dependencies = { clock, onFetch: (progress: unknown) => void shown.push(progress) };
+  const options = { cacheDir: join(directory, 'cache'), threads: 1 };
+  const opening = openRuntime({ ...options, models: [{ path: `${server.address}/net.onnx` }] }, dependencies);
+  await until('something has come', () => shown.length > 0);
+  // Nothing comes for so long that the start goes on without it.
+  await clock.advance(20_000);
+  const runtime = await opening;
+  t.after(() => runtime.close());
+  assert.ok(shown[0]);
+  assert.equal(shown.at(-1), undefined);
+  assert.equal(shown.filter((progress) => progress === undefined).length, 1);
+
+  shown.length = 0;
+  const modelRepository = join(directory, 'nowhere');
+  await assert.rejects(openRuntime({ ...options, modelRepository }, dependencies), { code: 'SRV_IO' });
+  assert.deepEqual(shown, [undefined]);
 });
 
 test('an address of a models.config that no store has stops the start, with its line', async (t) => {
