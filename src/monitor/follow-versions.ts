@@ -8,7 +8,7 @@ import { makeDirectory } from '../make-directory.js';
 import type { Logger } from '../observe/logger.js';
 import { throwIfAborted } from '../remote/abort.js';
 import { joinRemote } from '../remote/fetch-tree.js';
-import type { RemoteEntry, RemoteStamp } from '../remote/remote-store.js';
+import type { FetchProgress, RemoteEntry, RemoteStamp } from '../remote/remote-store.js';
 import { doneFilePath, type FetchContext, type FetchedModel, fetchModel } from './fetch-model.js';
 import { removeVersion, replaceDirectory, touchStampFile, versionsIn } from './install-model.js';
 import {
@@ -153,7 +153,11 @@ export class VersionFollower {
       await context.attempt(async (place) => {
         const staged = join(place, 'beside');
         const limits = { maxFiles: config.maxFiles, maxBytes: config.maxBytes };
-        await store.fetch(path, staged, { signal, limits, onProgress: heard });
+        const onProgress = (progress: FetchProgress): void => {
+          heard();
+          context.onProgress?.(progress);
+        };
+        await store.fetch(path, staged, { signal, limits, onProgress });
         makeDirectory(places.target, 0o777);
         await replaceDirectory({ staged, target: join(places.target, entry.name), aside: places.aside });
       });

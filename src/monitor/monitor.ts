@@ -11,7 +11,7 @@ import { joinRemote } from '../remote/fetch-tree.js';
 import { redacted } from '../remote/masked-url.js';
 import { openMonitorStore } from '../remote/open-store.js';
 import type { FetchProgress, RemoteStamp, RemoteStore } from '../remote/remote-store.js';
-import { doneFilePath, type FetchedModel, fetchModel } from './fetch-model.js';
+import { doneFilePath, type FetchContext, type FetchedModel, fetchModel } from './fetch-model.js';
 import { VersionFollower } from './follow-versions.js';
 import { IdleLimit } from './idle-limit.js';
 import {
@@ -46,6 +46,8 @@ export interface MonitorDependencies {
   readonly openStore?: (config: MonitorConfig) => RemoteStore;
   /** Called while a model is fetched, and with undefined when that has ended. */
   readonly onProgress?: (progress: FetchProgress | undefined) => void;
+  /** Called whenever something was heard of a store, or worked on. */
+  readonly onHeard?: () => void;
   /**
    * Follows a remote directory of version directories, with or without a done file: brings those of them that this
    * chooses. @default the done file alone says that something is new, and the greatest version is fetched
@@ -87,6 +89,7 @@ export class Monitor {
   readonly #timeOfDay: () => number;
   readonly #openStore: (config: MonitorConfig) => RemoteStore;
   readonly #onProgress: ((progress: FetchProgress | undefined) => void) | undefined;
+  readonly #onHeard: (() => void) | undefined;
   readonly #onAbsence: ((absence: string | undefined) => void) | undefined;
   readonly #places: WorkPlaces;
   readonly #follower: VersionFollower | undefined;
@@ -112,6 +115,7 @@ export class Monitor {
     this.#timeOfDay = dependencies.timeOfDay ?? Date.now;
     this.#openStore = dependencies.openStore ?? openMonitorStore;
     this.#onProgress = dependencies.onProgress;
+    this.#onHeard = dependencies.onHeard;
     this.#onAbsence = dependencies.onAbsence;
     this.#places = workPlaces(this.config);
     const { chooseVersions: choose } = dependencies;
@@ -235,21 +239,26 @@ export class Monitor {
     const store = this.#openStore(config);
     const label = store.label + doneFilePath(config);
     const idle = new IdleLimit({ clock: this.#clock, ms: config.timeoutS * 1000, label, outer });
+    const { signal } = idle;
+    const heard = (): void => {
+      idle.heard();
+      this.#onHeard?.();
+    };
     const look = async (): Promise<Exclude<LookOutcome, 'changed' | 'failed'>> => {
       if (await recoverDirectory(this.#places)) {
         this.#logger.warn('the model of before was put back: an earlier monitor ended while it replaced it');
       }
-      const stamp = await store.stampOf(doneFilePath(config), { signal: idle.signal });
-      idle.heard();
-      const listing = this.#follower && (await this.#listVersions(store, idle));
+      const stamp = await store.stampOf(doneFilePath(config), { signal });
+      heard();
+      const listing = this.#follower && (await this.#listVersions(store, signal, heard));
       if (this.#follower && listing) {
         const { outcome, bytes, problem } = await this.#follower.look(listing, {
           store,
           done: stamp,
-          signal: idle.signal,
-          heard: () => idle.heard(),
+          signal,
+          heard,
           onProgress: this.#onProgress,
-          attempt: (work) => this.#attempt(idle.signal, work),
+          attempt: (work) => this.#attempt(signal, work),
         });
         this.#counts.bytes += bytes;
         this.#say(problem ?? `the versions at ${this.#source} are ${outcome}`);
@@ -263,12 +272,12 @@ export class Monitor {
         this.#setAbsence(undefined);
         return 'unchanged';
       }
-      await this.#fetch(stamp, store, idle);
+      await this.#fetch(stamp, { store, signal, heard });
       this.#setAbsence(undefined);
       return 'installed';
     };
     try {
-      return await endedBy(look(), idle.signal);
+      return await endedBy(look(), signal);
     } finally {
       idle.close();
       await store.close();
@@ -284,16 +293,17 @@ export class Monitor {
     return 'absent';
   }
 
-  async #fetch(stamp: RemoteStamp, store: RemoteStore, idle: IdleLimit): Promise<void> {
+  async #fetch(
+    stamp: RemoteStamp,
+    { store, signal, heard }: Pick<FetchContext, 'store' | 'signal' | 'heard'>,
+  ): Promise<void> {
     const { config } = this;
     const startedAt = this.#clock.now();
-    await this.#attempt(idle.signal, async (place) => {
+    await this.#attempt(signal, async (place) => {
       this.#logger.info(
         { stamp: stamp.text },
         `fetching ${store.label}${joinRemote(config.remotePath, config.remoteModelName)}`,
       );
-      const { signal } = idle;
-      const heard = (): void => idle.heard();
       const context = { config, store, place, signal, heard, onProgress: this.#onProgress };
       const model = await fetchModel(stamp, context);
       // An attempt that was given up may come back from a file system that hung; by then it is old.
@@ -312,12 +322,15 @@ export class Monitor {
     });
   }
 
-  async #listVersions(store: RemoteStore, idle: IdleLimit): Promise<VersionListing | undefined> {
+  async #listVersions(
+    store: RemoteStore,
+    signal: AbortSignal,
+    heard: () => void,
+  ): Promise<VersionListing | undefined> {
     const { remotePath, remoteModelName } = this.config;
-    const onAnswer = (): void => idle.heard();
     const path = joinRemote(remotePath, remoteModelName);
-    const listing = await listVersions(store, path, { signal: idle.signal, onAnswer });
-    idle.heard();
+    const listing = await listVersions(store, path, { signal, onAnswer: heard });
+    heard();
     return listing;
   }
 

@@ -63,6 +63,7 @@ export class Monitors {
       ...(openStore ? { openStore } : {}),
       ...(chooseVersions ? { chooseVersions } : {}),
       onProgress: (progress) => this.#onProgress(monitor, progress),
+      onHeard: () => this.heard(),
       onAbsence: () => onAbsence?.(monitor.target),
     });
     return monitor;
@@ -132,6 +133,11 @@ export class Monitors {
     }
   }
 
+  /** Something came of what `whileHeard` waits for. */
+  heard(): void {
+    this.#starting?.heard();
+  }
+
   /** Whether there is one that brings the model of a directory. */
   has(directory: string): boolean {
     return this.#running.has(directory);
@@ -162,7 +168,7 @@ export class Monitors {
   }
 
   #onProgress(monitor: Monitor, progress: FetchProgress | undefined): void {
-    this.#starting?.heard();
+    this.heard();
     if (progress) this.#progress.set(monitor, progress);
     else this.#progress.delete(monitor);
     this.#options.onProgress?.(sumOf([...this.#progress.values()]));

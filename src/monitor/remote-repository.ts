@@ -117,7 +117,7 @@ export class RemoteRepository {
   }
 
   async #list(): Promise<readonly RemoteEntry[]> {
-    const { clock } = this.#options;
+    const { clock, monitors } = this.#options;
     const store = this.#openStore(this.#store);
     const idle = new IdleLimit({
       clock,
@@ -129,7 +129,10 @@ export class RemoteRepository {
       const { signal } = idle;
       const listing = store.list(this.#path === '' ? '/' : this.#path, {
         signal,
-        onAnswer: () => idle.heard(),
+        onAnswer: () => {
+          idle.heard();
+          monitors.heard();
+        },
       });
       const entries = await endedBy(listing, signal);
       if (entries) return entries;

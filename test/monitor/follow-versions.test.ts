@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { pino } from 'pino';
 import { type LookOutcome, Monitor } from '../../src/monitor/monitor.js';
+import type { FetchProgress } from '../../src/remote/remote-store.js';
 import { policyIn } from '../../src/repository/layout.js';
 import { type VersionPolicy, wantedVersions } from '../../src/repository/version-policy.js';
 import { type FileServer, serveFiles } from '../support/file-server.js';
@@ -19,6 +20,7 @@ let local: string;
 let server: FileServer;
 let lines: string[];
 let clock: ManualClock;
+let shown: (FetchProgress | undefined)[];
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'onnx-serving-versions-'));
   remote = join(directory, 'remote/models/ctr');
@@ -27,6 +29,7 @@ beforeEach(async () => {
   server = await serveFiles(join(directory, 'remote'));
   lines = [];
   clock = new ManualClock();
+  shown = [];
 });
 afterEach(async () => {
   await server.close();
@@ -50,6 +53,7 @@ function open(policy?: VersionPolicy): Monitor {
       chooseVersions: async (present) =>
         wantedVersions(present, policy ?? (await policyIn(join(local, 'ctr')))),
       clock,
+      onProgress: (progress) => void shown.push(progress),
     },
   );
 }
@@ -124,7 +128,9 @@ describe('version directories without a done file', () => {
     assert.deepEqual([settings, sample, hidden], ['{}', 'x', undefined]);
     put({ 'model.json': '{"weight":2}' });
     remove('warmup');
+    shown = [];
     await monitor.look();
+    assert.deepEqual([shown.some((now) => now?.bytes === 12), shown.at(-1)], [true, undefined]);
     assert.deepEqual([here()['model.json'], here()['warmup/a']], ['{"weight":2}', undefined]);
     rmSync(join(local, 'ctr/model.json'));
     await monitor.look();

@@ -194,6 +194,37 @@ it('a start waits as long as something comes, and not for a place that says noth
   );
 });
 
+it('a start goes on waiting while a listing is heard of', async () => {
+  const clock = new ManualClock();
+  let onAnswer: (() => void) | undefined;
+  const openStore = (): RemoteStore => ({
+    label: 'slow',
+    stampOf: async () => undefined,
+    list: (_path, options) => {
+      onAnswer = options?.onAnswer;
+      return new Promise(() => {});
+    },
+    fetch: () => new Promise(() => {}),
+    close: async () => {},
+  });
+  monitors = new Monitors({ clock, openStore });
+  const place = { remotePath: '/', remoteModelName: 'm', remoteDonefileName: 'm/done' };
+  const local = { localPath: directory, localModelName: 'm', layout: 'versions', timeoutS: 3600 } as const;
+  const resolved = resolveMonitorConfig({ generalHost: 'http://h', ...place, ...local });
+  monitors.begin(monitors.make(resolved, async () => new Set()));
+  let hasEnded = false;
+  const waiting = monitors.whileHeard(monitors.firstLooks()).then(() => {
+    hasEnded = true;
+  });
+  await until('it lists', () => onAnswer !== undefined);
+  await clock.advance(15_000);
+  onAnswer?.();
+  await clock.advance(15_000);
+  assert.equal(hasEnded, false);
+  await clock.advance(5000);
+  await waiting;
+});
+
 it('an address that is none is refused, and no password is in the log', async () => {
   assert.throws(() => openAt('gopher://host/models'), {
     code: 'SRV_BAD_CONFIG',
