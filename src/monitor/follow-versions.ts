@@ -47,6 +47,9 @@ export interface Followed {
   readonly problem?: string;
 }
 
+/** Of versions that cannot be brought, so many are asked for in one look that is to bring any. */
+const mostTries = 4;
+
 /** Follows the version directories of one model. */
 export class VersionFollower {
   readonly #options: VersionFollowerOptions;
@@ -77,30 +80,43 @@ export class VersionFollower {
     const installed = Object.fromEntries(
       Object.entries(state.versions ?? {}).filter(([version]) => here.has(Number(version))),
     );
-    const judged = await this.#watch.judge(listing, {
-      store,
-      choose,
-      installed,
-      signal,
-      onAnswer: heard,
-      ...(done ? { done: { isNew, announced: state.announced ?? [] } } : {}),
-    });
+    const judge = (without: ReadonlySet<number>): Promise<JudgedVersions> =>
+      this.#watch.judge(listing, {
+        store,
+        choose,
+        installed,
+        signal,
+        onAnswer: heard,
+        ...(done ? { done: { isNew, announced: state.announced ?? [] } } : {}),
+        without,
+      });
     let bytes = 0;
-    let failure: { readonly error: unknown } | undefined;
-    for (const one of judged.whole) {
-      if (one.isHere) continue;
-      try {
-        const model = await this.#bring(one, context);
-        bytes += model.bytes;
-        installed[one.version] = model.stamp;
-        await keep({ versions: { ...installed } });
-      } catch (error) {
-        // One that cannot be brought does not keep the others away.
-        if (signal.aborted) throw error;
-        failure ??= { error };
+    const failed = new Map<number, unknown>();
+    const bringAll = async (whole: readonly WholeVersion[]): Promise<void> => {
+      for (const one of whole) {
+        if (one.isHere) continue;
+        try {
+          const model = await this.#bring(one, context);
+          bytes += model.bytes;
+          installed[one.version] = model.stamp;
+          await keep({ versions: { ...installed } });
+        } catch (error) {
+          // One that cannot be brought does not keep the others away.
+          if (signal.aborted) throw error;
+          failed.set(one.version, error);
+        }
       }
+    };
+    const judged = await judge(new Set());
+    await bringAll(judged.whole);
+    // A server without any version is not ready: then another one will do that would not be wanted beside those.
+    for (let tries = 1; tries < mostTries && failed.size > 0; tries++) {
+      if (here.size > 0 || Object.keys(installed).length > 0) break;
+      const { whole } = await judge(new Set(failed.keys()));
+      if (whole.length === 0) break;
+      await bringAll(whole);
     }
-    if (failure) throw failure.error;
+    if (failed.size > 0) throw [...failed.values()][0];
     await this.#removeOthers(listing, judged, context);
     if (isNew) await keep({ stamp: done.text, announced: [...listing.versions.keys()] });
     return { ...outcomeOf(judged, store.label + this.#remotePath), bytes };

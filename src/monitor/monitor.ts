@@ -78,6 +78,8 @@ export interface MonitorCounts {
   readonly failuresInARow: number;
 }
 
+type LookContext = Pick<FetchContext, 'store' | 'signal' | 'heard'>;
+
 /**
  * Fetches one model whenever its publisher has put a new one there. Nothing that the remote side does ends it: a
  * failure is logged, counted and tried again after a pause that grows.
@@ -211,7 +213,7 @@ export class Monitor {
       }
       const code = error instanceof ServingError ? error.code : 'SRV_INTERNAL';
       const message = this.#redacted(messageOf(error));
-      this.#setAbsence(message);
+      this.#setAbsence((await this.isInstalled()) ? undefined : message);
       if (code === 'SRV_REMOTE_CHANGED') {
         counts.changed += 1;
         this.#logger.warn({ code }, message);
@@ -244,22 +246,18 @@ export class Monitor {
       idle.heard();
       this.#onHeard?.();
     };
+    const context: LookContext = { store, signal, heard };
     const look = async (): Promise<Exclude<LookOutcome, 'changed' | 'failed'>> => {
       if (await recoverDirectory(this.#places)) {
         this.#logger.warn('the model of before was put back: an earlier monitor ended while it replaced it');
       }
       const stamp = await store.stampOf(doneFilePath(config), { signal });
       heard();
-      const listing = this.#follower && (await this.#listVersions(store, signal, heard));
+      const listing = this.#follower && (await this.#listVersions(context));
       if (this.#follower && listing) {
-        const { outcome, bytes, problem } = await this.#follower.look(listing, {
-          store,
-          done: stamp,
-          signal,
-          heard,
-          onProgress: this.#onProgress,
-          attempt: (work) => this.#attempt(signal, work),
-        });
+        const attempt = <T>(work: (place: string) => Promise<T>): Promise<T> => this.#attempt(signal, work);
+        const following = { ...context, done: stamp, onProgress: this.#onProgress, attempt };
+        const { outcome, bytes, problem } = await this.#follower.look(listing, following);
         this.#counts.bytes += bytes;
         this.#say(problem ?? `the versions at ${this.#source} are ${outcome}`);
         this.#setAbsence(problem);
@@ -272,7 +270,7 @@ export class Monitor {
         this.#setAbsence(undefined);
         return 'unchanged';
       }
-      await this.#fetch(stamp, { store, signal, heard });
+      await this.#fetch(stamp, context);
       this.#setAbsence(undefined);
       return 'installed';
     };
@@ -293,10 +291,7 @@ export class Monitor {
     return 'absent';
   }
 
-  async #fetch(
-    stamp: RemoteStamp,
-    { store, signal, heard }: Pick<FetchContext, 'store' | 'signal' | 'heard'>,
-  ): Promise<void> {
+  async #fetch(stamp: RemoteStamp, { store, signal, heard }: LookContext): Promise<void> {
     const { config } = this;
     const startedAt = this.#clock.now();
     await this.#attempt(signal, async (place) => {
@@ -304,8 +299,8 @@ export class Monitor {
         { stamp: stamp.text },
         `fetching ${store.label}${joinRemote(config.remotePath, config.remoteModelName)}`,
       );
-      const context = { config, store, place, signal, heard, onProgress: this.#onProgress };
-      const model = await fetchModel(stamp, context);
+      const onProgress = this.#onProgress;
+      const model = await fetchModel(stamp, { config, store, place, signal, heard, onProgress });
       // An attempt that was given up may come back from a file system that hung; by then it is old.
       throwIfAborted(signal);
       const version = await this.#install(model, place);
@@ -322,11 +317,7 @@ export class Monitor {
     });
   }
 
-  async #listVersions(
-    store: RemoteStore,
-    signal: AbortSignal,
-    heard: () => void,
-  ): Promise<VersionListing | undefined> {
+  async #listVersions({ store, signal, heard }: LookContext): Promise<VersionListing | undefined> {
     const { remotePath, remoteModelName } = this.config;
     const path = joinRemote(remotePath, remoteModelName);
     const listing = await listVersions(store, path, { signal, onAnswer: heard });

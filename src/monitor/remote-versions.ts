@@ -64,6 +64,8 @@ export interface JudgeOptions extends RemoteOptions {
    * that are there. Absent: there is none, and the versions have to show themselves that they are whole.
    */
   readonly done?: { readonly isNew: boolean; readonly announced: readonly number[] };
+  /** Versions to do without. @default none */
+  readonly without?: ReadonlySet<number>;
 }
 
 /** What came of it. */
@@ -105,7 +107,7 @@ export class VersionWatch {
    */
   async judge(listing: VersionListing, options: JudgeOptions): Promise<JudgedVersions> {
     for (const version of this.#seen.keys()) if (!listing.versions.has(version)) this.#seen.delete(version);
-    const left = new Set(listing.versions.keys());
+    const left = new Set([...listing.versions.keys()].filter((version) => !options.without?.has(version)));
     const whole = new Map<number, WholeVersion>();
     const restless: number[] = [];
     for (let round = 0; round < mostRounds; round++) {

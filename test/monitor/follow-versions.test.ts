@@ -214,6 +214,28 @@ describe('version directories without a done file', () => {
     assert.match(logged(), /SRV_REMOTE_DAMAGED/);
   });
 
+  it('that are damaged give way to the next lower ones while there is none here', async () => {
+    for (const version of ['1', '2', '3']) put({ [`${version}/model.onnx`]: version });
+    for (const version of ['2', '3']) put({ [`${version}/model.onnx.sha256`]: 'f'.repeat(64) });
+    const monitor = open();
+    assert.equal(await monitor.look(), 'incomplete');
+    assert.equal(await lookLater(monitor), 'failed');
+    assert.deepEqual(here(), { '1/model.onnx': '1' });
+    assert.equal(monitor.absence, undefined);
+    remove('2/model.onnx.sha256');
+    await lookLater(monitor);
+    assert.equal(await lookLater(monitor), 'failed');
+    assert.deepEqual(
+      here(),
+      { '1/model.onnx': '1' },
+      'once there is one, the one that is wanted is waited for',
+    );
+    remove('3/model.onnx.sha256');
+    await lookLater(monitor);
+    assert.equal(await lookLater(monitor), 'installed');
+    assert.equal(here()['3/model.onnx'], '3');
+  });
+
   it('that cannot be fetched are tried again after pauses that grow', async () => {
     const monitor = open();
     put({ '1/model.onnx': '1', '1/model.onnx.sha256': 'f'.repeat(64) });
