@@ -4,7 +4,7 @@ import { basename, join, posix } from 'node:path';
 import { checkMonitorOptions, type MonitorConfig } from '../config/monitor-settings.js';
 import type { ModelOption } from '../config/schema.js';
 import { ServingError } from '../errors.js';
-import { maskedUrl, unescaped } from '../remote/masked-url.js';
+import { maskedUrl, placeOfAddress, unescaped } from '../remote/masked-url.js';
 import type { Monitor } from './monitor.js';
 import type { Monitors } from './monitors.js';
 
@@ -138,9 +138,9 @@ export function readAddress(address: string): { readonly host: string; readonly 
   };
 }
 
-/** What tells the place of one address in the cache from that of another, without its secrets. */
+/** What tells the place of one address in the cache from that of another. It stays when a password or a token is replaced. */
 export function placeName(address: string): string {
-  return createHash('sha256').update(address).digest('hex').slice(0, 16);
+  return createHash('sha256').update(placeOfAddress(address)).digest('hex').slice(0, 16);
 }
 
 /**

@@ -6,6 +6,7 @@ import type { MonitorConfig } from '../config/monitor-settings.js';
 import { isKeyed } from '../config/problems.js';
 import { messageOf, ServingError } from '../errors.js';
 import { makeDirectory } from '../make-directory.js';
+import { placeOfAddress } from '../remote/masked-url.js';
 
 /** The places of one monitor. */
 export interface WorkPlaces {
@@ -112,9 +113,12 @@ function isTextRecord(value: unknown): value is Readonly<Record<string, string>>
   return isKeyed(value) && Object.values(value).every((one) => typeof one === 'string');
 }
 
-/** Tells one source from another without writing secrets down. */
+/** Tells one source from another without writing secrets down; another password makes no other source. */
 function sourceDigest(config: MonitorConfig): string {
-  const { type, generalHost, ftpHost, ftpPort, fsName } = config;
+  const { type, ftpPort, fsName } = config;
+  const [generalHost, ftpHost] = [config.generalHost, config.ftpHost].map((host) =>
+    placeOfAddress(host ?? ''),
+  );
   const { remotePath, remoteModelName, remoteDonefileName, unpackedFilename, layout } = config;
   const parts = [type, generalHost, ftpHost, ftpPort, fsName, remotePath, remoteModelName];
   return createHash('sha256')

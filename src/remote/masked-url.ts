@@ -23,6 +23,19 @@ export function maskedUrl(address: URL | string): string {
 }
 
 /**
+ * What of an address tells one place from another, and stays when a password or a token becomes another one: the values of
+ * the query and whom to sign in as are left out. The user of an FTP server stays, because each may have a root of his own.
+ */
+export function placeOfAddress(address: string): string {
+  if (!URL.canParse(address)) return address;
+  const url = new URL(address);
+  url.password = '';
+  if (!/^ftps?:$/.test(url.protocol)) url.username = '';
+  url.search = [...url.searchParams.keys()].map(encodeURIComponent).join('&');
+  return url.href;
+}
+
+/**
  * A text in which others may repeat what they were given, without it.
  *
  * @param secrets to mask; those of one or two characters are left

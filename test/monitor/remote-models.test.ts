@@ -1,12 +1,14 @@
 /** Which monitors a list of models at addresses has, over time. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, it } from 'node:test';
+import type { MonitorConfig } from '../../src/config/monitor-settings.js';
 import { ServingError } from '../../src/errors.js';
 import { Monitors } from '../../src/monitor/monitors.js';
 import { RemoteModels } from '../../src/monitor/remote-models.js';
+import type { RemoteStore } from '../../src/remote/remote-store.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { until } from '../support/until.js';
 
@@ -79,6 +81,40 @@ it('a model that ends and comes back begins anew', async () => {
     monitors.absenceOf(models.placedAt(at('a')).path) ?? '',
     /none\/a has not been fetched yet: no done file at .*, and no version directories/,
   );
+});
+
+it('an address keeps its place, and what was fetched of it, when a password or a token becomes another one', async () => {
+  const fetched: string[] = [];
+  const openStore = (config: MonitorConfig): RemoteStore => ({
+    label: 'http://h',
+    stampOf: async () => ({ text: 'same' }),
+    list: async () => undefined,
+    fetch: async (path, target) => {
+      if (path !== '/net.onnx') throw new ServingError('SRV_REMOTE_NOT_FOUND', path);
+      fetched.push(config.generalHost ?? '');
+      writeFileSync(target, 'model');
+      return { kind: 'file', files: 1, bytes: 5 };
+    },
+    close: async () => {},
+  });
+  const clock = new ManualClock();
+  for (const path of ['http://a:one@h/net.onnx?token=1&v', 'http://b:two@h/net.onnx?token=2&v']) {
+    monitors = new Monitors({ clock, openStore });
+    open().follow([{ path }]);
+    await monitors.firstLooks();
+    await until('it has looked', () => {
+      const { installed = 0, unchanged = 0 } = monitors.counts[0]!.looks;
+      return installed + unchanged === 1;
+    });
+    await monitors.close();
+  }
+  assert.deepEqual(fetched, ['http://a:one@h?token=1&v'], 'the second one serves what is here');
+  const placeOf = (path: string): string => open().placedAt({ path }).path;
+  for (const other of ['http://h/net.onnx?key=1&v', 'https://h/net.onnx?token=1&v', 'http://h/net.onnx']) {
+    assert.notEqual(placeOf(other), placeOf('http://h/net.onnx?token=1&v'), other);
+  }
+  assert.notEqual(placeOf('ftp://a:x@h/net.onnx'), placeOf('ftp://b:x@h/net.onnx'));
+  assert.equal(placeOf('ftp://a:x@h/net.onnx'), placeOf('ftp://a:y@h/net.onnx'));
 });
 
 it('each address and name has a place of its own, and one that is none is told without its password', () => {
