@@ -251,13 +251,15 @@ async function prepareForms(
       ? (['prepared'] as const)
       : (['prepared', 'prepacked'] as const)) {
       const directory = join(work, form);
-      const measure = await tryForm(task, engine, result, form, directory);
+      const { measure, isWritten } = await tryForm(task, engine, result, form, directory);
       const { refused } = measure;
       if (refused === undefined) {
         measures.push(measure);
         continue;
       }
-      // What the engine says of a full disk need not name it.
+      // One that is whole, and refused for what it gives, has found its room and takes it no longer.
+      if (isWritten) cache.removeWork(directory);
+      // What the engine says of a full disk need not name it; half a form shows that there is too little.
       const lackNow = cache.lackOfRoom(diskBytes(form, summary));
       hadRoom &&= lackNow === undefined;
       const isToldApart = lackNow !== undefined && lackNow !== refused;
@@ -282,16 +284,23 @@ async function prepareForms(
   }
 }
 
+interface TriedForm {
+  readonly measure: FormMeasure;
+  /** Whether all of it was written, whatever it gives. */
+  readonly isWritten: boolean;
+}
+
 async function tryForm(
   task: Task,
   engine: Engine,
   result: TrialResult,
   form: PreparedForm,
   directory: string,
-): Promise<FormMeasure> {
+): Promise<TriedForm> {
   const { request, context, summary } = task;
-  const refused = (reason: string): FormMeasure => {
-    return { form, refused: reason, loadMs: 0, oneRowUs: 0, batchUs: 0, batchRows: 0, privateBytes: 0 };
+  const refused = (reason: string): TriedForm => {
+    const none = { loadMs: 0, oneRowUs: 0, batchUs: 0, batchRows: 0, privateBytes: 0 };
+    return { measure: { form, refused: reason, ...none }, isWritten: false };
   };
   const excluded = context.excluded.find((other) => other.form === form);
   if (excluded) return refused(excluded.reason);
@@ -304,7 +313,7 @@ async function tryForm(
   } catch (error) {
     return refused(`it could not be written: ${messageOf(error)}`);
   }
-  return await measureForm(engine, summary, form, directory, result);
+  return { measure: await measureForm(engine, summary, form, directory, result), isWritten: true };
 }
 
 async function store(task: Task, value: CachedModel, from?: string): Promise<PreparedModel> {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { Engine, EngineSession } from '../../src/model/engine-session.js';
@@ -150,6 +150,24 @@ test('a disk that fails costs the form and not the version', async (t) => {
   assert.equal(model.form, 'original');
   assert.match(model.formReason, /could not be kept: ENOSPC.*earlier model was refused: ENOSPC/);
   assert.equal(engine.take().at(-1), 'original');
+});
+
+test('a form that is refused for what it gives is no lack of room: the verdict is kept', async (t) => {
+  const { engine, context, prepare } = setUp(t);
+  // A disk with room for one form.
+  t.mock.method(context.cache!, 'lackOfRoom', () =>
+    readdirSync(context.cacheDirectory!, { recursive: true }).some((name) =>
+      String(name).endsWith('model.weights'),
+    )
+      ? 'the disk is full'
+      : undefined,
+  );
+  engine.formError = 1;
+  const first = await prepare(1);
+  assert.equal(first.form, 'original');
+  assert.match(first.formReason, /not what the original gives/);
+  assert.doesNotMatch(first.formReason, /the disk is full/);
+  assert.equal((await prepare(1)).cached, true);
 });
 
 test('a structure is measured anew after some versions, and forgotten when many others came', () => {
