@@ -33,7 +33,11 @@ export async function takeLock(path: string, waitMs: number): Promise<(() => voi
   } catch (cause) {
     throw new ServingError('SRV_IO', `The lock ${path} cannot be taken: ${messageOf(cause)}.`, { cause });
   } finally {
-    rmSync(named, { force: true });
+    try {
+      rmSync(named, { force: true });
+    } catch {
+      // Where no file can be, none is left.
+    }
   }
 }
 

@@ -54,7 +54,11 @@ export class StateFile implements StateStore {
       renameSync(staged, this.#path);
     } catch (error) {
       this.#logger.error(`the state is not kept over a restart: ${this.#path}: ${messageOf(error)}`);
-      rmSync(staged, { force: true });
+      try {
+        rmSync(staged, { force: true });
+      } catch {
+        // Where no file can be, none is left.
+      }
     }
   }
 

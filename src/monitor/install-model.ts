@@ -175,7 +175,7 @@ export async function touchStampFile(file: string, nowMs: number): Promise<void>
     await utimes(next, atMs / 1000, atMs / 1000);
     await rename(next, file);
   } catch (cause) {
-    await rm(next, { force: true });
+    await rm(next, { force: true }).catch(() => undefined);
     throw new ServingError('SRV_IO', `The stamp file ${file} cannot be touched: ${messageOf(cause)}.`, {
       cause,
     });

@@ -104,7 +104,7 @@ export async function writeState(
     await writeFile(next, `${JSON.stringify({ ...state, source: sourceDigest(config) })}\n`);
     await rename(next, places.state);
   } catch (cause) {
-    await rm(next, { force: true });
+    await rm(next, { force: true }).catch(() => undefined);
     throw new ServingError('SRV_IO', `${places.state} cannot be written: ${messageOf(cause)}.`, { cause });
   }
 }

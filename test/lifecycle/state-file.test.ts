@@ -46,11 +46,13 @@ test('a file that is damaged is told and taken for an empty one', (t) => {
 
 test('a place that cannot be written is told, and what was set holds until the end', (t) => {
   const { directory, logger, errors } = fixture(t);
-  const path = join(directory, 'taken');
-  mkdirSync(path);
-  const state = new StateFile(path, logger);
-  assert.match(errors.pop()!, /the state of before is lost/);
-  state.set('models', 3);
-  assert.equal(state.get('models'), 3);
-  assert.match(errors.pop()!, /the state is not kept over a restart/);
+  mkdirSync(join(directory, 'taken'));
+  writeFileSync(join(directory, 'file'), '');
+  for (const path of [join(directory, 'taken'), join(directory, 'file/state.json')]) {
+    const state = new StateFile(path, logger);
+    assert.match(errors.pop()!, /the state of before is lost/);
+    state.set('models', 3);
+    assert.equal(state.get('models'), 3);
+    assert.match(errors.pop()!, /the state is not kept over a restart/);
+  }
 });

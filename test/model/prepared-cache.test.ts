@@ -121,3 +121,12 @@ test('a process id that was given to another process is not taken for the first 
   if (process.platform === 'linux') assert.equal(isAlive(`${process.pid}-1`), false);
   assert.equal(isAlive('not a process'), false);
 });
+
+test('a lock where no file can be says so', async (t) => {
+  const file = join(temporaryDirectory(t), 'file');
+  writeFileSync(file, '');
+  await assert.rejects(takeLock(join(file, 'lock'), 0), {
+    code: 'SRV_IO',
+    message: /file\/lock cannot be taken: ENOTDIR/,
+  });
+});
